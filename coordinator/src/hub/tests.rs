@@ -1,0 +1,7 @@
+//! The hub's promises, each against an imagined disk and imagined nodes.
+
+mod joining;
+mod log;
+mod mail;
+mod trouble;
+mod world;

@@ -1,0 +1,285 @@
+//! Getting in, being seen, being replaced; invites.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerloom_proto::wire::{SignedBytes, ToCoordinator, ToNode};
+use peerloom_proto::{
+    BoxSecretKey, InviteLookup, PeerId, Role, Roster, SignedPrekey, UnixMs, WireEntry, signed_by,
+};
+
+use super::world::{Node, ORIGIN, World, coordinator_key, genesis_for, newcomer};
+use crate::hub::{HttpReply, HttpRequest, Input, SocketId};
+
+fn error_code(frames: &[ToNode]) -> Option<&str> {
+    frames.iter().find_map(|frame| match frame {
+        ToNode::Error { code, .. } => Some(code.as_str()),
+        _ => None,
+    })
+}
+
+fn presence(frames: Vec<ToNode>) -> Vec<(bool, Vec<(PeerId, bool)>)> {
+    let told = frames.into_iter().filter_map(|frame| match frame {
+        ToNode::Presence { complete, peers } => Some((complete, peers)),
+        _ => None,
+    });
+    told.collect()
+}
+
+fn say_hello(world: &mut World, socket: SocketId, stmt: Bytes, sig: peerloom_proto::Signature) {
+    let hello = SignedBytes { stmt, sig };
+    world.frame(socket, ToCoordinator::Hello { hello, attestation: Bytes::new() });
+}
+
+#[test]
+fn the_welcome_is_signed_over_the_hello() {
+    let mut world = World::new();
+    let mut alice = Node::named("alice");
+    alice.counter = 1;
+    let socket = world.open();
+    let challenge = world.challenge(socket);
+    let hello = world.hello_for(&alice, &challenge, ORIGIN);
+    say_hello(&mut world, socket, hello.stmt().clone(), hello.sig());
+    let frames = world.sent_to(socket);
+    let ToNode::Welcome { welcome } = &frames[0] else { panic!("{frames:?}") };
+    let verified = peerloom_proto::verify_welcome(&welcome.stmt, &welcome.sig, &hello, world.now.wall).unwrap();
+    assert_eq!(verified.head, world.roster.head());
+    assert_eq!(verified.lease, Duration::from_secs(90));
+    assert!(matches!(&frames[1], ToNode::Presence { complete: true, peers } if peers.is_empty()));
+}
+
+#[test]
+fn strangers_other_origins_and_recorded_hellos_stay_outside() {
+    let mut world = World::new();
+    let (mut alice, mallory) = (Node::named("alice"), Node::named("mallory"));
+    let recorded = {
+        let socket = world.open();
+        let challenge = world.challenge(socket);
+        world.hello_for(&alice, &challenge, ORIGIN)
+    };
+    let cases: [(&str, Box<dyn Fn(&World, &[u8]) -> peerloom_proto::SignedHello>); 2] = [
+        ("not-a-member", Box::new(|world, challenge| world.hello_for(&mallory, challenge, ORIGIN))),
+        ("challenge", Box::new(|_, _| recorded.clone())),
+    ];
+    for (want, make) in cases {
+        let socket = world.open();
+        let challenge = world.challenge(socket);
+        let hello = make(&world, &challenge);
+        say_hello(&mut world, socket, hello.stmt().clone(), hello.sig());
+        assert_eq!(error_code(&world.sent_to(socket)), Some(want));
+        assert!(world.closed.contains(&socket));
+    }
+    // A hello whose signature is another's.
+    let socket = world.open();
+    let challenge = world.challenge(socket);
+    let hello = world.hello_for(&alice, &challenge, ORIGIN);
+    say_hello(&mut world, socket, hello.stmt().clone(), Node::named("bob").key.sign("hello", &[hello.stmt()]));
+    assert_eq!(error_code(&world.sent_to(socket)), Some("signature"));
+    // And the member itself gets in.
+    let socket = world.greet(&mut alice);
+    assert!(matches!(world.sent_to(socket)[0], ToNode::Welcome { .. }));
+}
+
+#[test]
+fn a_hello_may_not_take_longer_than_ten_seconds() {
+    let mut world = World::new();
+    let socket = world.open();
+    world.pass(Duration::from_secs(9));
+    assert!(!world.closed.contains(&socket));
+    world.pass(Duration::from_secs(2));
+    assert_eq!(error_code(&world.sent_to(socket)), Some("hello-timeout"));
+    assert!(world.closed.contains(&socket));
+}
+
+#[test]
+fn one_address_cannot_open_connections_without_end() {
+    let mut world = World::new();
+    let sockets: Vec<_> = (0..31).map(|_| world.open()).collect();
+    assert!(!world.closed.contains(&sockets[29]));
+    assert_eq!(error_code(&world.sent_to(sockets[30])), Some("throttled"));
+}
+
+#[test]
+fn garbage_closes_its_own_connection_and_no_other() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (Node::named("alice"), Node::named("bob"));
+    let (of_alice, of_bob) = (world.join(&mut alice), world.join(&mut bob));
+    let stranger = world.open();
+    for (socket, bytes) in [(stranger, &[0xff; 40][..]), (of_bob, &[0x82, 0x02, 0x41, 0x00][..])] {
+        world.bytes(socket, Bytes::from_static(b"").into_iter().chain(bytes.iter().copied()).collect());
+        assert!(world.closed.contains(&socket));
+        assert_eq!(error_code(&world.sent_to(socket)), Some("malformed"));
+    }
+    assert!(!world.closed.contains(&of_alice));
+    world.frame(of_alice, ToCoordinator::Ping { nonce: 5 });
+    assert!(world.sent_to(of_alice).contains(&ToNode::Pong { nonce: 5 }));
+}
+
+#[test]
+fn nothing_but_a_hello_is_taken_from_a_stranger() {
+    let mut world = World::new();
+    let socket = world.open();
+    world.frame(socket, ToCoordinator::LogGet { from: 0 });
+    assert_eq!(error_code(&world.sent_to(socket)), Some("hello"));
+    assert!(world.closed.contains(&socket));
+}
+
+#[test]
+fn the_newest_connection_of_a_member_wins_and_an_older_one_of_its_instance_does_not() {
+    let mut world = World::new();
+    let mut alice = Node::named("alice");
+    let first = world.join(&mut alice);
+    let second = world.join(&mut alice);
+    assert_eq!(error_code(&world.sent_to(first)), Some("replaced"));
+    assert!(world.closed.contains(&first));
+
+    // A connection that was opened before the second one and says hello after it.
+    alice.counter = 0;
+    let late = world.greet(&mut alice);
+    assert_eq!(error_code(&world.sent_to(late)), Some("replaced"));
+    assert!(!world.closed.contains(&second));
+    world.frame(second, ToCoordinator::Ping { nonce: 1 });
+    assert!(world.sent_to(second).contains(&ToNode::Pong { nonce: 1 }));
+}
+
+#[test]
+fn a_reconnect_within_the_lease_is_noticed_by_nobody() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (Node::named("alice"), Node::named("bob"));
+    let of_alice = world.join(&mut alice);
+    let of_bob = world.join(&mut bob);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(presence(world.sent_to(of_alice)), [(true, vec![]), (false, vec![(bob.id(), true)])][1..]);
+
+    world.input(Input::Closed { socket: of_bob });
+    world.pass(Duration::from_secs(60));
+    world.frame(of_alice, ToCoordinator::Pong { nonce: 0 });
+    let of_bob = world.join(&mut bob);
+    world.pass(Duration::from_secs(20));
+    assert!(presence(world.sent_to(of_alice)).is_empty(), "no flapping");
+
+    world.input(Input::Closed { socket: of_bob });
+    world.pass(Duration::from_secs(40));
+    world.frame(of_alice, ToCoordinator::Pong { nonce: 0 });
+    world.pass(Duration::from_secs(52));
+    assert_eq!(presence(world.sent_to(of_alice)), [(false, vec![(bob.id(), false)])]);
+}
+
+#[test]
+fn a_quiet_link_is_pinged_and_a_silent_one_dropped() {
+    let mut world = World::new();
+    let mut alice = Node::named("alice");
+    let socket = world.join(&mut alice);
+    world.pass(Duration::from_secs(31));
+    assert!(world.sent_to(socket).iter().any(|frame| matches!(frame, ToNode::Ping { .. })));
+    world.frame(socket, ToCoordinator::Pong { nonce: 0 });
+    world.pass(Duration::from_secs(74));
+    assert!(!world.closed.contains(&socket));
+    world.pass(Duration::from_secs(3));
+    assert_eq!(error_code(&world.sent_to(socket)), Some("silent"));
+    assert!(world.closed.contains(&socket));
+}
+
+#[test]
+fn a_drain_tells_everybody_when_to_come_back_and_not_all_at_once() {
+    let mut world = World::new();
+    let sockets: Vec<_> = ["alice", "bob", "carol"].map(|name| world.join(&mut Node::named(name))).into();
+    sockets.iter().for_each(|socket| drop(world.sent_to(*socket)));
+    world.input(Input::Drain);
+    let after: Vec<u64> = sockets
+        .iter()
+        .flat_map(|socket| world.sent_to(*socket))
+        .filter_map(|frame| match frame {
+            ToNode::GoingAway { reconnect_after_ms } => Some(reconnect_after_ms),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(after.len(), 3);
+    assert!(after.iter().all(|ms| *ms < 5_000));
+    assert!(after.windows(2).any(|pair| pair[0] != pair[1]), "{after:?}");
+}
+
+#[test]
+fn a_prekey_is_kept_for_its_own_member_only() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (Node::named("alice"), Node::named("bob"));
+    let (of_alice, of_bob) = (world.join(&mut alice), world.join(&mut bob));
+    let key = BoxSecretKey::from_bytes([5; 32]).public();
+    let prekey = SignedPrekey::sign(&alice.key, world.mesh(), key, world.now.wall);
+    let prekey = SignedBytes { stmt: prekey.stmt().clone(), sig: prekey.sig() };
+    world.frame(of_alice, ToCoordinator::PrekeyPut { prekey: prekey.clone() });
+    world.sent_to(of_bob);
+    world.frame(of_bob, ToCoordinator::PrekeyGet { members: vec![bob.id(), alice.id()] });
+    assert_eq!(world.sent_to(of_bob), [ToNode::Prekeys { prekeys: vec![prekey.clone()] }]);
+    world.frame(of_bob, ToCoordinator::PrekeyPut { prekey });
+    assert!(world.closed.contains(&of_bob));
+}
+
+#[test]
+fn an_invite_is_deposited_by_an_admin_found_by_its_lookup_and_withdrawn() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (Node::named("alice"), Node::named("bob"));
+    let (of_alice, of_bob) = (world.join(&mut alice), world.join(&mut bob));
+    let (lookup, blob) = (InviteLookup([3; 16]), Bytes::from_static(b"nonce and box"));
+    let exp = world.now.wall.plus(Duration::from_secs(600));
+    let put = |request| ToCoordinator::InvitePut { request, lookup, blob: blob.clone(), exp, uses: 1 };
+
+    world.frame(of_bob, put(1));
+    let frames = world.sent_to(of_bob);
+    assert!(matches!(frames.last(), Some(ToNode::Failed { request: 1, code, .. }) if code == "log-authority"));
+    assert_eq!(world.http(HttpRequest::InviteLookup { lookup }), Some(HttpReply::NoInvite));
+
+    world.frame(of_alice, put(2));
+    assert!(world.sent_to(of_alice).contains(&ToNode::Done { request: 2 }));
+    assert_eq!(world.http(HttpRequest::InviteLookup { lookup }), Some(HttpReply::Blob(blob)));
+    let read = world.http(HttpRequest::LogRead { bearer: lookup, from: 1 });
+    assert!(matches!(read, Some(HttpReply::Log { from: 1, ref entries, size: 4 }) if entries.len() == 3), "{read:?}");
+
+    world.frame(of_alice, ToCoordinator::InviteDelete { request: 3, lookup });
+    assert!(world.sent_to(of_alice).contains(&ToNode::Done { request: 3 }));
+    assert_eq!(world.http(HttpRequest::InviteLookup { lookup }), Some(HttpReply::NoInvite));
+    assert_eq!(world.http(HttpRequest::LogRead { bearer: lookup, from: 0 }), Some(HttpReply::NoInvite));
+}
+
+#[test]
+fn an_expired_invite_is_as_unknown_as_any_and_guessing_is_throttled() {
+    let mut world = World::new();
+    let mut alice = Node::named("alice");
+    let of_alice = world.join(&mut alice);
+    let lookup = InviteLookup([3; 16]);
+    let exp = world.now.wall.plus(Duration::from_secs(60));
+    let blob = Bytes::from_static(b"nonce and box");
+    world.frame(of_alice, ToCoordinator::InvitePut { request: 1, lookup, blob, exp, uses: 1 });
+    world.pass(Duration::from_secs(60));
+    for _ in 0..5 {
+        assert_eq!(world.http(HttpRequest::InviteLookup { lookup }), Some(HttpReply::NoInvite));
+    }
+    let reply = world.http(HttpRequest::InviteLookup { lookup });
+    assert!(matches!(reply, Some(HttpReply::Throttled { retry_after_s: 12 | 13 })), "{reply:?}");
+}
+
+#[test]
+fn a_mesh_is_created_once_and_only_for_this_coordinator() {
+    let mut world = World::new();
+    let owner = Node::named("another owner").key;
+    let now = world.now.wall;
+    let begin = |key, origin| {
+        let genesis = WireEntry::genesis(&owner, genesis_for(key, origin, now));
+        let roster = Roster::begin(&genesis).unwrap();
+        let first = roster.member_add(&owner, newcomer("dora", Role::Admin), now);
+        vec![Bytes::from(genesis.encode()), Bytes::from(first.encode())]
+    };
+    for (key, origin) in [(coordinator_key(), "https://elsewhere.example"), (Node::named("evil").key, ORIGIN)] {
+        let reply = world.http(HttpRequest::MeshCreate { entries: begin(&key, origin) });
+        assert!(matches!(reply, Some(HttpReply::Refused { ref code, .. }) if code == "log-authority"), "{reply:?}");
+    }
+    let entries = begin(&coordinator_key(), ORIGIN);
+    let reply = world.http(HttpRequest::MeshCreate { entries: entries.clone() });
+    let Some(HttpReply::MeshCreated { entries: sequenced }) = reply else { panic!("{reply:?}") };
+    let first = WireEntry::parse(&sequenced[1]).unwrap();
+    let mesh = WireEntry::parse(&sequenced[0]).unwrap().mesh_hash();
+    let place = [&mesh.0[..], &1_u64.to_be_bytes(), &first.entry_hash().0];
+    assert!(signed_by(&coordinator_key().id(), &first.seq.unwrap(), "sequenced", &place));
+    assert_eq!(world.http(HttpRequest::MeshCreate { entries }), Some(HttpReply::Exists));
+    assert_eq!(world.now.wall, UnixMs(now.0));
+}

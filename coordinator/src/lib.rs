@@ -1,0 +1,37 @@
+//! The light, blind coordinator. It sees headers, sizes and times; it holds no key that opens a box.
+//! Modules in reading order.
+
+// From the command line to a listening process.
+pub mod config;
+pub mod datadir;
+pub mod server;
+mod http;
+// What it keeps.
+pub mod store;
+// The machine, without sockets, clock and disk: what enters and leaves it, then its rooms.
+pub mod hub;
+pub mod arrived;
+pub mod batch;
+mod admission;
+mod mesh;
+mod gossip;
+mod mailbox;
+mod expiry;
+mod meshlog;
+mod invites;
+mod prekeys;
+pub mod rate;
+mod recent;
+mod draw;
+// The machine's threads, and the sockets.
+pub mod engine;
+mod outbox;
+mod session;
+// What it counts.
+pub mod counters;
+pub mod metrics;
+// Small rooms.
+mod page;
+pub mod proxy;
+pub mod stun;
+pub mod tls;

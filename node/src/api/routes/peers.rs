@@ -1,0 +1,157 @@
+//! Members: who they are, how they are reached, and removing one.
+
+use std::time::Duration;
+
+use axum::Json;
+use peerloom_proto::PeerId;
+use peerloom_proto::endpoint::{LogChange, PathKind, PingSample, Reply, Request};
+use tokio::time::Instant;
+
+use crate::api::present::{self, milliseconds, path_word, transport_word};
+use crate::api::request::{MeshParam, Payload, Selected};
+use crate::api::shapes::{
+    DoneShape, MemberListShape, PeerListShape, PingRequest, PingShape, RevokeRequest, SampleShape,
+};
+use crate::failure::{ErrorDocument, Failure, Kind, SCHEMA_VERSION};
+use crate::mesh::{Mesh, ResolveError};
+use crate::views::PeerStatus;
+
+/// The other members, as far as they can be seen.
+#[utoipa::path(get, path = "/v1/peers", params(MeshParam), responses(
+    (status = 200, body = PeerListShape), (status = "default", body = ErrorDocument)))]
+#[expect(clippy::unused_async, reason = "axum's handlers are async")]
+pub(in crate::api) async fn peers(Selected(mesh): Selected) -> Json<PeerListShape> {
+    let mut peers: Vec<_> = mesh.view().peers.iter().map(present::peer).collect();
+    peers.sort_by(|a, b| a.handle.cmp(&b.handle));
+    Json(PeerListShape { schema_version: SCHEMA_VERSION, peers })
+}
+
+/// Everyone the log ever admitted.
+#[utoipa::path(get, path = "/v1/members", params(MeshParam), responses(
+    (status = 200, body = MemberListShape), (status = "default", body = ErrorDocument)))]
+#[expect(clippy::unused_async, reason = "axum's handlers are async")]
+pub(in crate::api) async fn members(Selected(mesh): Selected) -> Json<MemberListShape> {
+    let members = mesh.view().members.iter().map(present::member).collect();
+    Json(MemberListShape { schema_version: SCHEMA_VERSION, members })
+}
+
+/// Removes a member for ever.
+#[utoipa::path(post, path = "/v1/members/revoke", params(MeshParam), request_body = RevokeRequest, responses(
+    (status = 200, body = DoneShape), (status = "default", body = ErrorDocument)))]
+pub(in crate::api) async fn revoke(
+    Selected(mesh): Selected,
+    Payload(RevokeRequest { peer, reason }): Payload<RevokeRequest>,
+) -> Result<Json<DoneShape>, Failure> {
+    let done = |text| Json(DoneShape { schema_version: SCHEMA_VERSION, done: true, text });
+    let target = match mesh.resolve(&peer) {
+        Ok(target) => target,
+        Err(ResolveError::Revoked { handle }) => return Ok(done(format!("{handle} was revoked before"))),
+        Err(error) => return Err(error.into()),
+    };
+    if target == mesh.member() {
+        return Err(Failure::usage("that is this node itself").next("peerloom leave"));
+    }
+    if reason.chars().count() > REASON_CHARACTERS_MAX {
+        return Err(Failure::usage(format!("a reason has at most {REASON_CHARACTERS_MAX} characters")));
+    }
+    append(&mesh, LogChange::Revoke { target, reason }).await?;
+    Ok(done(format!("{peer} is revoked")))
+}
+
+/// Appends to the mesh log; gives the entry's index.
+pub(in crate::api) async fn append(mesh: &Mesh, change: LogChange) -> Result<u64, Failure> {
+    match mesh.request(Request::Append(change)).await? {
+        Reply::Appended(index) => Ok(index),
+        Reply::Refused(refusal) => Err(refusal.into()),
+        other @ (Reply::Sent { .. } | Reply::Done | Reply::Requeued(_) | Reply::Pong(_)) => {
+            unreachable!("an append was answered by {other:?}")
+        }
+    }
+}
+
+/// Measures round trips over the relay and, as soon as there is one, the direct path.
+#[utoipa::path(post, path = "/v1/ping", params(MeshParam), request_body = PingRequest, responses(
+    (status = 200, body = PingShape), (status = "default", body = ErrorDocument)))]
+pub(in crate::api) async fn ping(
+    Selected(mesh): Selected,
+    Payload(PingRequest { peer, timeout_ms }): Payload<PingRequest>,
+) -> Result<Json<PingShape>, Failure> {
+    let target = mesh.resolve(&peer)?;
+    if target == mesh.member() {
+        return Err(Failure::new(Kind::Usage, "to-self", "that is this node itself").next("peerloom peers"));
+    }
+    let timeout = Duration::from_millis(timeout_ms.unwrap_or(TIMEOUT_MS).min(TIMEOUT_MS_MAX));
+    let began = Instant::now();
+    let mut samples: Vec<PingSample> = Vec::new();
+    connect(&mesh, target).await?;
+    loop {
+        samples.extend(ping_once(&mesh, target).await?);
+        let direct = samples.iter().any(|sample| sample.path == PathKind::Direct && sample.rtt_us.is_some());
+        if direct || began.elapsed() >= timeout {
+            return present_ping(&mesh, &peer, target, &samples, began.elapsed());
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn connect(mesh: &Mesh, target: PeerId) -> Result<(), Failure> {
+    match mesh.request(Request::Connect(target)).await? {
+        Reply::Refused(refusal) => Err(refusal.into()),
+        Reply::Done | Reply::Sent { .. } | Reply::Requeued(_) | Reply::Pong(_) | Reply::Appended(_) => Ok(()),
+    }
+}
+
+async fn ping_once(mesh: &Mesh, target: PeerId) -> Result<Vec<PingSample>, Failure> {
+    match mesh.request(Request::Ping(target)).await? {
+        Reply::Pong(samples) => Ok(samples),
+        Reply::Refused(refusal) => Err(refusal.into()),
+        other @ (Reply::Sent { .. } | Reply::Done | Reply::Requeued(_) | Reply::Appended(_)) => {
+            unreachable!("a ping was answered by {other:?}")
+        }
+    }
+}
+
+fn present_ping(
+    mesh: &Mesh,
+    asked: &str,
+    target: PeerId,
+    samples: &[PingSample],
+    elapsed: Duration,
+) -> Result<Json<PingShape>, Failure> {
+    let view = mesh.view();
+    let status: Option<&PeerStatus> = view.peers.iter().find(|peer| peer.peer == target);
+    let handle = status.map_or_else(|| asked.to_owned(), |peer| peer.handle.to_string());
+    if samples.iter().all(|sample| sample.rtt_us.is_none()) {
+        let why = if status.is_some_and(|peer| peer.online) { "it does not answer" } else { "it is away" };
+        return Err(Failure::new(Kind::Unreachable, "peer-unreachable", format!("no round trip to {handle}: {why}"))
+            .next("peerloom peers; mail for it is queued and not lost"));
+    }
+    let direct = samples.iter().any(|sample| sample.path == PathKind::Direct && sample.rtt_us.is_some());
+    let began_direct = samples.first().is_some_and(|sample| sample.path == PathKind::Direct);
+    Ok(Json(PingShape {
+        schema_version: SCHEMA_VERSION,
+        peer: handle,
+        samples: samples.iter().map(sample).collect(),
+        direct,
+        why_not_direct: if direct { None } else { status.and_then(|peer| peer.why_not_direct.clone()) },
+        upgraded_after_ms: (direct && !began_direct).then(|| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
+        remote: if direct { status.and_then(|peer| peer.remote.clone()) } else { None },
+    }))
+}
+
+fn sample(sample: &PingSample) -> SampleShape {
+    SampleShape {
+        path: path_word(sample.path).to_owned(),
+        transport: transport_word(sample.path).to_owned(),
+        rtt_ms: sample.rtt_us.map(milliseconds),
+    }
+}
+
+/// A direct path between nodes that can reach each other takes well under this.
+const TIMEOUT_MS: u64 = 3_000;
+/// Nobody waits longer in front of a screen.
+const TIMEOUT_MS_MAX: u64 = 60_000;
+/// Between two round trips.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The log keeps it for ever.
+const REASON_CHARACTERS_MAX: usize = 200;

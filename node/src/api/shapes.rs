@@ -1,0 +1,23 @@
+//! The JSON of the local API and of the CLI's `--json`: one set of types, written by the server,
+//! read by the client, described by the OpenAPI document. Fields may be added, never renamed.
+//!
+//! Keys, hashes and ids are lower-case hex; content that is not UTF-8 text is unpadded base64url;
+//! times are Unix milliseconds; round trips are milliseconds with fractions.
+
+mod mail;
+mod mesh;
+
+pub use mail::{
+    AbortRequest, BatchAnswer, Cursor, CursorMove, EventShape, InboxPage, InboxShape, MessageShape, Name,
+    OutboxPage, OutboxShape, RecipientShape, RequeueRequest, RequeueShape, RequeuedShape, SendRequest,
+    SendShape, Wait,
+};
+pub use mesh::{
+    CheckLevel, CoordinatorShape, DoctorCheck, DoctorShape, DoneShape, HeadShape, InitRequest, InitShape,
+    InviteListShape, InviteRequest, InviteRow, InviteShape, JoinRequest, JoinShape, MeShape, MemberListShape,
+    MemberShape, MeshShape, MeshStatus, OutboxCountsShape, PeerListShape, PeerShape, PingRequest, PingShape,
+    RevokeRequest, SampleShape, StatusShape,
+};
+
+#[cfg(test)]
+mod tests;

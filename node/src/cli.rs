@@ -1,0 +1,455 @@
+//! The command line: verbs, flags and their help. What a verb does is in [`commands`](crate::commands);
+//! nothing here reads the environment beyond what clap shows in `--help`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::api::shapes::Wait;
+
+/// Daemons and agents on different machines talk to each other: directly when the network lets them,
+/// through a blind coordinator when it does not, or when the other side is away.
+#[derive(Debug, Parser)]
+#[command(name = "peerloom", version, max_term_width = 110, after_help = AFTER, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Flags of every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Flags of every verb.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Global {
+    /// One JSON object, or JSON lines, on standard output; errors too
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Which mesh, by name or by the beginning of its id; needed only when there are several
+    #[arg(long, global = true, value_name = "NAME|ID")]
+    pub mesh: Option<String>,
+}
+
+const AFTER: &str = "\
+First five minutes:
+  peerloom demo                                  all of it on this machine, in half a minute
+  peerloom up --new acme --name laptop --detach  a mesh with its coordinator on this machine
+  peerloom invite                                let somebody in
+  peerloom send build \"hello\"                    say something
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 no mesh or not joined, 4 not found or ambiguous, 5 denied,
+6 unreachable, 7 timed out (queued, not lost), 8 conflict.
+PEERLOOM_HOME moves a node's whole state, so that several nodes live on one machine.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Make a mesh: keys are made here, and this node is its owner
+    #[command(after_help = "\
+Examples:
+  peerloom init acme --coordinator https://mesh.example --name laptop
+  peerloom init acme --coordinator http://127.0.0.1:7700 --name laptop
+  peerloom init acme --coordinator https://mesh.example --name laptop --token-file mesh-token")]
+    Init(InitArgs),
+    /// Let somebody in; also: invite list, invite cancel
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "\
+Examples:
+  peerloom invite                         one use, 24 h
+  peerloom invite --uses 5 --expires 2h
+  peerloom invite --handle build          only under this handle
+  peerloom invite list
+  peerloom invite cancel 7Q2M9KXA"
+    )]
+    Invite(InviteArgs),
+    /// Join a mesh by an invite; the code is asked for, or read from standard input
+    #[command(after_help = "\
+Examples:
+  peerloom join https://mesh.example/i/7Q2M9KXA --name build
+  printf '%s' \"$CODE\" | peerloom join https://mesh.example/i/7Q2M9KXA --name build
+The code never belongs on the command line: other users of the machine could read it there.")]
+    Join(JoinArgs),
+    /// Leave a mesh: this node's key is revoked for ever, its files are kept aside
+    #[command(after_help = "Example:\n  peerloom leave --mesh acme")]
+    Leave,
+    /// Run the node, in the foreground or with --detach
+    #[command(after_help = "\
+Examples:
+  peerloom up --detach
+  peerloom up --new acme --name laptop --detach      the shortest way: mesh, coordinator and node
+  peerloom up --new acme --name laptop --coordinator https://mesh.example --detach")]
+    Up(UpArgs),
+    /// Stop the node; its mail waits at the coordinator
+    #[command(after_help = "\
+Examples:
+  peerloom down
+  peerloom down --all        also the coordinator that `up --new` started")]
+    Down(DownArgs),
+    /// Show the node's log file
+    #[command(after_help = "Examples:\n  peerloom logs\n  peerloom logs -f\n  peerloom logs --lines 500")]
+    Logs(LogsArgs),
+    /// The node, its mesh, its coordinator and its outbox
+    #[command(after_help = "Examples:\n  peerloom status\n  peerloom status --json")]
+    Status,
+    /// The other members: who is there, by which path, and why not a better one
+    #[command(after_help = "Examples:\n  peerloom peers\n  peerloom peers --json")]
+    Peers,
+    /// Round trips to a peer over the relay and directly
+    #[command(after_help = "Examples:\n  peerloom ping build\n  peerloom ping build --timeout 10s --json")]
+    Ping(PingArgs),
+    /// Send a message; it is sealed for the recipient alone and never lost once accepted
+    #[command(after_help = "\
+Examples:
+  peerloom send build \"hello from behind a NAT\"
+  git diff | peerloom send build -
+  peerloom send --to build --to laptop \"release at five\"
+  peerloom send build \"once\" --id 00112233445566778899aabbccddeeff    the same again sends nothing
+  peerloom send --batch < messages.jsonl       {\"to\":[\"build\"],\"text\":\"one\"} per line
+Exit 0 when the message is stored at the peer, or accepted for a peer that is away; 7 when the peer is
+there but did not store it in time (queued, not lost).")]
+    Send(SendArgs),
+    /// Read messages; without --follow nothing is changed
+    #[command(after_help = "\
+Examples:
+  peerloom inbox                          the whole history
+  peerloom inbox --limit 10               the newest ten
+  peerloom inbox --follow                 what is unread, then what comes; moves the cursor `cli`
+  peerloom inbox --follow --cursor bot --json
+  peerloom inbox --cursor bot             what the cursor `bot` has not passed; does not move it")]
+    Inbox(InboxArgs),
+    /// A message's delivery, recipient by recipient
+    #[command(after_help = "Example:\n  peerloom message 00112233445566778899aabbccddeeff")]
+    Message(MessageArgs),
+    /// Messages on their way, and those that failed; also: outbox list, requeue, abort
+    #[command(after_help = "\
+Examples:
+  peerloom outbox
+  peerloom outbox list --failed
+  peerloom outbox requeue --all                                 under fresh ids
+  peerloom outbox requeue 00112233445566778899aabbccddeeff
+  peerloom outbox abort 00112233445566778899aabbccddeeff        only before any transmission")]
+    Outbox(OutboxArgs),
+    /// Members as the mesh log has them
+    #[command(after_help = "Examples:\n  peerloom member list\n  peerloom member list --json")]
+    Member(MemberArgs),
+    /// Remove a member for ever: refused everywhere, its queue dropped
+    #[command(after_help = "Example:\n  peerloom revoke build --reason \"machine sold\"")]
+    Revoke(RevokeArgs),
+    /// Check this node's home, daemon, clock, coordinator, store and disk
+    #[command(after_help = "Examples:\n  peerloom doctor\n  peerloom doctor --json")]
+    Doctor,
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  peerloom completions bash > ~/.local/share/bash-completion/completions/peerloom
+  peerloom completions zsh > \"${fpath[1]}/_peerloom\"")]
+    Completions(CompletionsArgs),
+    /// All of it on this machine: a coordinator, two nodes, messages over every path
+    #[command(after_help = "\
+Examples:
+  peerloom demo
+  peerloom demo --keep      leave the files of both nodes for a look
+Exits non-zero if any step fails.")]
+    Demo(DemoArgs),
+}
+
+/// Arguments of `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Name of the mesh, for people
+    #[arg(value_name = "NAME")]
+    pub mesh_name: String,
+    /// The coordinator's origin, https://host[:port], or http:// on this machine
+    #[arg(long, value_name = "ORIGIN", env = "PEERLOOM_COORDINATOR")]
+    pub coordinator: Option<String>,
+    /// This node's handle: a-z, 0-9 and '-', at most 32
+    #[arg(long, value_name = "HANDLE")]
+    pub name: Option<String>,
+    /// File with the coordinator's token for new meshes; else PEERLOOM_MESH_TOKEN
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// Arguments of `invite`.
+#[derive(Debug, Args)]
+pub struct InviteArgs {
+    /// Something else than making one.
+    #[command(subcommand)]
+    pub action: Option<InviteAction>,
+    /// How to make one.
+    #[command(flatten)]
+    pub create: InviteCreate,
+}
+
+/// What to do with invites.
+#[derive(Debug, Subcommand)]
+pub enum InviteAction {
+    /// Make an invite, as `invite` alone does
+    #[command(after_help = "Example:\n  peerloom invite create --uses 5")]
+    Create(InviteCreate),
+    /// Invites of this node that have not ended
+    #[command(after_help = "Example:\n  peerloom invite list --json")]
+    List,
+    /// Withdraw an invite
+    #[command(after_help = "Example:\n  peerloom invite cancel 7Q2M9KXA")]
+    Cancel {
+        /// The invite's id, as `invite list` shows it, or its URL
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// How to make an invite.
+#[derive(Debug, Default, Args)]
+pub struct InviteCreate {
+    /// Admissions it serves, at most 100
+    #[arg(long, value_name = "N")]
+    pub uses: Option<u64>,
+    /// How long it is valid: 90s, 30m, 24h or 7d
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub expires: Option<Duration>,
+    /// The only handle it may be used for
+    #[arg(long, value_name = "HANDLE")]
+    pub handle: Option<String>,
+}
+
+/// Arguments of `join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// The invite's address
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// This node's handle: a-z, 0-9 and '-', at most 32
+    #[arg(long, value_name = "HANDLE")]
+    pub name: Option<String>,
+}
+
+/// Arguments of `up`.
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Make a mesh of this name first
+    #[arg(long, value_name = "NAME")]
+    pub new: Option<String>,
+    /// With --new: this node's handle
+    #[arg(long, value_name = "HANDLE", requires = "new")]
+    pub name: Option<String>,
+    /// With --new: the coordinator; without it one is started on this machine
+    #[arg(long, value_name = "ORIGIN", requires = "new")]
+    pub coordinator: Option<String>,
+    /// With --new: file with the coordinator's token for new meshes
+    #[arg(long, value_name = "FILE", requires = "new")]
+    pub token_file: Option<PathBuf>,
+    /// Return once the node answers, and leave it running
+    #[arg(long)]
+    pub detach: bool,
+    /// Lead a session of its own: what --detach starts itself with.
+    #[arg(long, hide = true, conflicts_with_all = ["detach", "new"])]
+    pub session_leader: bool,
+}
+
+/// Arguments of `down`.
+#[derive(Debug, Args)]
+pub struct DownArgs {
+    /// Also stop the coordinator that `up --new` started; other nodes may be using it
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Arguments of `logs`.
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    /// Keep printing what comes
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Lines from the end to begin with
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
+    pub lines: usize,
+}
+
+/// Arguments of `ping`.
+#[derive(Debug, Args)]
+pub struct PingArgs {
+    /// Handle, or at least eight digits of the key
+    #[arg(value_name = "PEER")]
+    pub peer: String,
+    /// Longest wait for a direct path
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_span)]
+    pub timeout: Duration,
+}
+
+/// Arguments of `send`.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// Recipient and text; the text alone with --to; `-` reads the text from standard input
+    #[arg(value_name = "PEER TEXT", num_args = 0..=2)]
+    pub peer_and_text: Vec<String>,
+    /// A recipient; may be repeated
+    #[arg(long, value_name = "PEER")]
+    pub to: Vec<String>,
+    /// Read messages as JSON lines from standard input: {"to":[…],"text":…,"id":…,"priority":…,"reply_to":…}
+    #[arg(long, conflicts_with_all = ["peer_and_text", "to", "id", "reply_to", "priority", "content_type", "life"])]
+    pub batch: bool,
+    /// 32 hex digits: sending the same again under the same id sends nothing
+    #[arg(long, value_name = "HEX32")]
+    pub id: Option<String>,
+    /// How far to wait; with --batch the default is `none`
+    #[arg(long, value_enum)]
+    pub wait: Option<Wait>,
+    /// Longest wait
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_span)]
+    pub timeout: Duration,
+    /// low, next or now
+    #[arg(long, value_name = "PRIORITY", value_parser = ["low", "next", "now"])]
+    pub priority: Option<String>,
+    /// The message that this one answers
+    #[arg(long, value_name = "ID")]
+    pub reply_to: Option<String>,
+    /// Media type of the content
+    #[arg(long, value_name = "TYPE")]
+    pub content_type: Option<String>,
+    /// How long it is worth delivering, at most 7d
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub life: Option<Duration>,
+}
+
+/// Arguments of `inbox`.
+#[derive(Debug, Args)]
+pub struct InboxArgs {
+    /// Print what is unread, then what comes, and move the cursor past it
+    #[arg(short, long)]
+    pub follow: bool,
+    /// A reader's place in the inbox; `cli` with --follow unless given
+    #[arg(long, value_name = "NAME")]
+    pub cursor: Option<String>,
+    /// At most this many: the newest ones; with --follow or --cursor the oldest unread, then stop
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Only messages of one peer
+    #[arg(long, value_name = "PEER")]
+    pub from: Option<String>,
+}
+
+/// Arguments of `message`.
+#[derive(Debug, Args)]
+pub struct MessageArgs {
+    /// 32 hex digits, as `send` printed them
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// Arguments of `outbox`.
+#[derive(Debug, Args)]
+pub struct OutboxArgs {
+    /// What to do; `list` unless given.
+    #[command(subcommand)]
+    pub action: Option<OutboxAction>,
+}
+
+/// What to do with the outbox.
+#[derive(Debug, Subcommand)]
+pub enum OutboxAction {
+    /// Rows, newest first: on their way and failed ones unless told otherwise
+    #[command(after_help = "Examples:\n  peerloom outbox list --failed\n  peerloom outbox list --all --limit 1000")]
+    List(OutboxListArgs),
+    /// Send failed rows again, each under a fresh id; the old id is retired for ever
+    #[command(after_help = "Example:\n  peerloom outbox requeue --all")]
+    Requeue(RequeueArgs),
+    /// Give up a message that was never transmitted
+    #[command(after_help = "Example:\n  peerloom outbox abort 00112233445566778899aabbccddeeff")]
+    Abort(MessageArgs),
+}
+
+/// Arguments of `outbox list`.
+#[derive(Debug, Default, Args)]
+pub struct OutboxListArgs {
+    /// Only dead, expired and rejected rows
+    #[arg(long, conflicts_with_all = ["all", "delivered"])]
+    pub failed: bool,
+    /// Only stored and surfaced rows
+    #[arg(long, conflicts_with = "all")]
+    pub delivered: bool,
+    /// Every row that is still kept
+    #[arg(long)]
+    pub all: bool,
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+}
+
+/// Arguments of `outbox requeue`.
+#[derive(Debug, Args)]
+#[group(required = true)]
+pub struct RequeueArgs {
+    /// Messages to send again
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Every failed row
+    #[arg(long, conflicts_with = "ids")]
+    pub all: bool,
+}
+
+/// Arguments of `member`.
+#[derive(Debug, Args)]
+pub struct MemberArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: MemberAction,
+}
+
+/// What to do with members.
+#[derive(Debug, Subcommand)]
+pub enum MemberAction {
+    /// Everyone the log ever admitted
+    #[command(after_help = "Example:\n  peerloom member list --json")]
+    List,
+}
+
+/// Arguments of `revoke`.
+#[derive(Debug, Args)]
+pub struct RevokeArgs {
+    /// Handle, or at least eight digits of the key
+    #[arg(value_name = "MEMBER")]
+    pub member: String,
+    /// Why, for people; at most 200 characters
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Leave the homes of both nodes and the coordinator's data
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Reads `500ms`, `10s`, `5m`, `2h`, `7d`; a bare number means seconds.
+fn parse_span(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 =
+        number.parse().map_err(|_| format!("expected a time such as 500ms, 10s, 5m, 2h or 7d, found {text:?}"))?;
+    let milliseconds = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        other => return Err(format!("unknown unit {other:?}: use ms, s, m, h or d")),
+    };
+    number.checked_mul(milliseconds).map(Duration::from_millis).ok_or_else(|| format!("{text} is too long"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! Order (protocol.md §14): messages of one sender surface in the order they were sent, whatever
+//! order and whichever path they came by.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::endpoint::Row;
+use crate::time::UnixMs;
+
+/// One sender's life of counters, as the recipient follows it.
+///
+/// Out-of-order mail is recorded but held until the gap before it is filled, is settled by the
+/// sender, or outlives the message that waits.
+#[derive(Debug, Default)]
+pub(crate) struct Inbound {
+    next: u64,
+    held: BTreeMap<u64, (Row, UnixMs)>,
+}
+
+impl Inbound {
+    /// A conversation in which everything below `next` has surfaced or never will.
+    pub(crate) fn resume(next: u64) -> Self {
+        Self { next, held: BTreeMap::new() }
+    }
+
+    /// Puts back a row that was held when the node stopped.
+    pub(crate) fn hold(&mut self, seq: u64, row: Row, exp: UnixMs) {
+        self.held.insert(seq, (row, exp));
+    }
+
+    /// The seq that surfaces next.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Rows waiting behind a gap.
+    pub(crate) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// A recorded message arrived; gives the rows that surface, in order.
+    pub(crate) fn arrive(&mut self, seq: u64, lowest: u64, row: Row, exp: UnixMs) -> Vec<Row> {
+        // What comes after its gap was given up surfaces late rather than never.
+        if seq < self.next || self.held.contains_key(&seq) {
+            return vec![row];
+        }
+        self.held.insert(seq, (row, exp));
+        self.settle(lowest)
+    }
+
+    /// The sender says that everything below `lowest` is settled; gives the rows that surface.
+    pub(crate) fn settle(&mut self, lowest: u64) -> Vec<Row> {
+        let later = self.held.split_off(&lowest.max(self.next));
+        let mut released: Vec<Row> =
+            std::mem::replace(&mut self.held, later).into_values().map(|(row, _)| row).collect();
+        self.next = self.next.max(lowest);
+        while let Some((row, _)) = self.held.remove(&self.next) {
+            released.push(row);
+            self.next += 1;
+        }
+        released
+    }
+
+    /// Gives up gaps whose waiting message has expired; gives the rows that surface.
+    pub(crate) fn give_up(&mut self, now: UnixMs) -> Vec<Row> {
+        let expired = self.held.iter().filter(|(_, (_, exp))| *exp <= now).map(|(seq, _)| *seq).max();
+        expired.map_or_else(Vec::new, |seq| self.settle(seq))
+    }
+
+    /// When the first gap will be given up.
+    pub(crate) fn gap_ends(&self) -> Option<UnixMs> {
+        self.held.values().map(|(_, exp)| *exp).min()
+    }
+}
+
+/// One recipient's conversation, as its sender counts it.
+#[derive(Debug, Default)]
+pub(crate) struct Outbound {
+    next_seq: u64,
+    unsettled: BTreeSet<u64>,
+}
+
+impl Outbound {
+    /// Goes on after the last seq used.
+    pub(crate) fn resume(&mut self, next_seq: u64) {
+        self.next_seq = self.next_seq.max(next_seq);
+    }
+
+    /// Puts back a row that was unsettled when the node stopped.
+    pub(crate) fn restore(&mut self, seq: u64) {
+        self.unsettled.insert(seq);
+        self.resume(seq + 1);
+    }
+
+    /// Takes the next place: its seq, and the lowest seq that may still arrive, itself included.
+    pub(crate) fn take(&mut self) -> (u64, u64) {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        self.unsettled.insert(seq);
+        (seq, self.lowest())
+    }
+
+    /// This seq has arrived or never will.
+    pub(crate) fn settle(&mut self, seq: u64) {
+        self.unsettled.remove(&seq);
+    }
+
+    /// Everything below this is settled.
+    pub(crate) fn lowest(&self) -> u64 {
+        self.unsettled.first().copied().unwrap_or(self.next_seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Inbound, Outbound};
+    use crate::time::UnixMs;
+
+    const LATER: UnixMs = UnixMs(1_000);
+
+    #[test]
+    fn messages_that_overtook_each_other_surface_in_the_order_sent() {
+        let mut inbound = Inbound::default();
+        assert_eq!(inbound.arrive(2, 0, 12, LATER), []);
+        assert_eq!(inbound.arrive(1, 0, 11, LATER), []);
+        assert_eq!(inbound.arrive(0, 0, 10, LATER), [10, 11, 12]);
+        assert_eq!(inbound.next(), 3);
+    }
+
+    #[test]
+    fn a_gap_that_the_sender_settled_is_not_waited_for() {
+        let mut inbound = Inbound::default();
+        assert_eq!(inbound.arrive(1, 0, 11, LATER), []);
+        assert_eq!(inbound.arrive(4, 3, 14, LATER), [11]);
+        assert_eq!(inbound.settle(4), [14]);
+        assert_eq!(inbound.next(), 5);
+    }
+
+    #[test]
+    fn a_gap_is_given_up_when_the_message_behind_it_expires() {
+        let mut inbound = Inbound::default();
+        assert_eq!(inbound.arrive(3, 0, 13, LATER), []);
+        assert_eq!(inbound.gap_ends(), Some(LATER));
+        assert_eq!(inbound.give_up(UnixMs(999)), []);
+        assert_eq!(inbound.give_up(LATER), [13]);
+        assert_eq!(inbound.arrive(0, 0, 10, LATER), [10]);
+    }
+
+    #[test]
+    fn lowest_follows_the_oldest_unsettled_message() {
+        let mut outbound = Outbound::default();
+        assert_eq!(outbound.take(), (0, 0));
+        assert_eq!(outbound.take(), (1, 0));
+        outbound.settle(1);
+        assert_eq!(outbound.take(), (2, 0));
+        outbound.settle(0);
+        assert_eq!(outbound.take(), (3, 2));
+    }
+}

@@ -1,0 +1,411 @@
+//! Delivery: every unsettled outbox row, where it is, and what may be transmitted next.
+//!
+//! A row is pending, in flight on one path, or accepted by the coordinator. A link that closes
+//! gives its rows back; a receipt from any path settles one. Sealed bytes are kept only while they
+//! are to be transmitted, within a budget; beyond it they are read from the store when needed.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::conversation::Outbound;
+use crate::endpoint::{LinkId, OutboxRow, OutboxState, PathKind, Row};
+use crate::envelope::Priority;
+use crate::id::{EnvHash, Kid, MessageId, PeerId};
+use crate::limits::CLOCK_SKEW_MAX;
+use crate::time::{Monotonic, UnixMs};
+
+/// One way an envelope can be in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Via {
+    /// Through the coordinator.
+    Uplink,
+    /// On a direct link.
+    Link(LinkId),
+}
+
+/// An unsettled row.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) id: MessageId,
+    pub(crate) to: PeerId,
+    pub(crate) seq: u64,
+    exp: UnixMs,
+    pub(crate) env_hash: EnvHash,
+    pub(crate) kid: Kid,
+    pub(crate) seals: u32,
+    pub(crate) priority: Priority,
+    /// The last way it went.
+    pub(crate) path: Option<PathKind>,
+    /// Whether it was ever handed to a transport by this process.
+    pub(crate) transmitted: bool,
+    /// When it is given up: at exp, or, once it may be in the recipient's hands, when the recipient
+    /// would refuse it.
+    ends: UnixMs,
+    wire: Option<Bytes>,
+    size: usize,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Pending,
+    InFlight { via: Via, since: Monotonic, copied: bool },
+    Accepted,
+}
+
+/// Unanswered envelopes on one path.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    messages: usize,
+    bytes: usize,
+}
+
+/// What there is to do for a recipient next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Transmit these bytes.
+    Transmit(Row, Bytes),
+    /// Read the first rows' bytes from the store first: see [`Delivery::cold`].
+    Load,
+    /// Nothing, or the window of the path is full.
+    Nothing,
+}
+
+/// Every unsettled row of one mesh.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    rows: BTreeMap<Row, Item>,
+    by_hash: BTreeMap<EnvHash, Row>,
+    ready: BTreeMap<PeerId, BTreeSet<Row>>,
+    conversations: BTreeMap<PeerId, Outbound>,
+    expiries: BTreeSet<(UnixMs, Row)>,
+    flights: BTreeSet<(Monotonic, Row)>,
+    windows: BTreeMap<Via, Window>,
+    held_bytes: usize,
+    stored: BTreeMap<EnvHash, Stored>,
+    stored_order: VecDeque<EnvHash>,
+    /// The store gave nothing back when last asked: rows of this very batch are not in it yet.
+    load_failed: bool,
+}
+
+/// A row at its recipient, which may yet say that it was read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored {
+    pub(crate) row: Row,
+    pub(crate) id: MessageId,
+    pub(crate) to: PeerId,
+    pub(crate) path: Option<PathKind>,
+}
+
+impl Delivery {
+    /// Counts unsettled rows.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Rows not yet accepted or stored anywhere.
+    pub(crate) fn unaccepted(&self) -> usize {
+        self.rows.values().filter(|item| item.stage != Stage::Accepted).count()
+    }
+
+    /// The sender's side of the conversation with `peer`.
+    pub(crate) fn conversation(&mut self, peer: PeerId) -> &mut Outbound {
+        self.conversations.entry(peer).or_default()
+    }
+
+    /// Recipients with something to transmit, the most urgent head first.
+    pub(crate) fn waiting(&self) -> Vec<PeerId> {
+        let mut peers: Vec<_> = self
+            .ready
+            .iter()
+            .filter_map(|(peer, rows)| rows.first().map(|row| (*peer, *row)))
+            .map(|(peer, row)| (std::cmp::Reverse(self.rows[&row].priority), row, peer))
+            .collect();
+        peers.sort_unstable();
+        peers.into_iter().map(|(_, _, peer)| peer).collect()
+    }
+
+    /// Takes a new or restored row.
+    pub(crate) fn add(&mut self, row: &OutboxRow) {
+        let stage = if row.state == OutboxState::Accepted { Stage::Accepted } else { Stage::Pending };
+        let hot = !row.wire.is_empty() && self.held_bytes + row.wire.len() <= HELD_BYTES_MAX;
+        let item = Item {
+            id: row.id,
+            to: row.to,
+            seq: row.seq,
+            exp: row.exp,
+            env_hash: row.env_hash,
+            kid: row.kid,
+            seals: row.seals,
+            priority: row.priority,
+            path: row.path,
+            transmitted: stage == Stage::Accepted,
+            ends: if stage == Stage::Accepted { row.exp.plus(CLOCK_SKEW_MAX) } else { row.exp },
+            wire: hot.then(|| row.wire.clone()),
+            size: row.wire.len(),
+            stage,
+        };
+        if hot {
+            self.held_bytes += item.size;
+        }
+        self.by_hash.insert(row.env_hash, row.row);
+        self.expiries.insert((item.ends, row.row));
+        self.conversation(row.to).restore(row.seq);
+        if stage == Stage::Pending {
+            self.ready.entry(row.to).or_default().insert(row.row);
+        }
+        self.rows.insert(row.row, item);
+    }
+
+    /// The unsettled row that these bytes belong to.
+    pub(crate) fn find(&self, env_hash: &EnvHash) -> Option<(Row, &Item)> {
+        let row = self.by_hash.get(env_hash)?;
+        self.rows.get(row).map(|item| (*row, item))
+    }
+
+    /// Unsettled rows under an id.
+    pub(crate) fn under(&self, id: &MessageId) -> Vec<Row> {
+        self.rows.iter().filter(|(_, item)| item.id == *id).map(|(row, _)| *row).collect()
+    }
+
+    /// Unsettled rows towards a recipient.
+    pub(crate) fn towards(&self, peer: &PeerId) -> Vec<Row> {
+        self.rows.iter().filter(|(_, item)| item.to == *peer).map(|(row, _)| *row).collect()
+    }
+
+    /// An unsettled row.
+    pub(crate) fn item(&self, row: Row) -> Option<&Item> {
+        self.rows.get(&row)
+    }
+
+    /// The first row that may be handed to `via` for `peer`.
+    pub(crate) fn next(&self, peer: &PeerId, via: Via) -> Next {
+        let Some(row) = self.ready.get(peer).and_then(BTreeSet::first) else { return Next::Nothing };
+        let window = self.windows.get(&via).copied().unwrap_or_default();
+        if window.messages >= WINDOW_MESSAGES_MAX || window.bytes >= WINDOW_BYTES_MAX {
+            return Next::Nothing;
+        }
+        match &self.rows[row].wire {
+            Some(wire) => Next::Transmit(*row, wire.clone()),
+            None if self.load_failed => Next::Nothing,
+            None => Next::Load,
+        }
+    }
+
+    /// Rows, first come first, whose bytes must be read before they can be handed to a path.
+    pub(crate) fn cold(&self, peer: &PeerId) -> Vec<Row> {
+        let Some(rows) = self.ready.get(peer) else { return Vec::new() };
+        rows.iter()
+            .take(LOAD_ROWS_MAX)
+            .filter(|row| self.rows[row].wire.is_none())
+            .copied()
+            .collect()
+    }
+
+    /// The store was asked; it may be asked again only if it gave something, or in another batch.
+    pub(crate) fn loaded(&mut self, any: bool) {
+        self.load_failed = !any;
+    }
+
+    /// Whether rows wait for a store that did not have them yet.
+    pub(crate) fn waits_for_store(&self) -> bool {
+        self.load_failed
+    }
+
+    /// Bytes that were read from the store.
+    pub(crate) fn warm(&mut self, row: Row, wire: Bytes) {
+        let Some(item) = self.rows.get_mut(&row) else { return };
+        if item.wire.is_none() {
+            self.held_bytes += wire.len();
+            item.size = wire.len();
+            item.wire = Some(wire);
+        }
+    }
+
+    /// `row` was handed to `via`.
+    pub(crate) fn transmitted(&mut self, row: Row, via: Via, path: PathKind, now: Monotonic) {
+        let Some(item) = self.rows.get_mut(&row) else { return };
+        if let Some(ready) = self.ready.get_mut(&item.to) {
+            ready.remove(&row);
+            if ready.is_empty() {
+                self.ready.remove(&item.to);
+            }
+        }
+        item.stage = Stage::InFlight { via, since: now, copied: false };
+        item.path = Some(path);
+        item.transmitted = true;
+        self.expiries.remove(&(item.ends, row));
+        item.ends = item.exp.plus(CLOCK_SKEW_MAX);
+        self.expiries.insert((item.ends, row));
+        self.flights.insert((now, row));
+        let window = self.windows.entry(via).or_default();
+        window.messages += 1;
+        window.bytes += item.size;
+    }
+
+    /// The coordinator has `row`. False if it was past that already.
+    pub(crate) fn accepted(&mut self, row: Row) -> bool {
+        let Some(item) = self.rows.get(&row) else { return false };
+        if item.stage == Stage::Accepted {
+            return false;
+        }
+        self.land(row);
+        self.cool(row);
+        if let Some(item) = self.rows.get_mut(&row) {
+            item.stage = Stage::Accepted;
+        }
+        true
+    }
+
+    /// `row` is to be transmitted again.
+    pub(crate) fn give_back(&mut self, row: Row) {
+        self.land(row);
+        if let Some(item) = self.rows.get_mut(&row) {
+            item.stage = Stage::Pending;
+            self.ready.entry(item.to).or_default().insert(row);
+        }
+    }
+
+    /// `row` was sealed again; it is to be transmitted.
+    pub(crate) fn resealed(&mut self, row: Row, wire: Bytes, env_hash: EnvHash, kid: Kid) {
+        self.cool(row);
+        let Some(item) = self.rows.get_mut(&row) else { return };
+        self.by_hash.remove(&item.env_hash);
+        self.by_hash.insert(env_hash, row);
+        item.env_hash = env_hash;
+        item.kid = kid;
+        item.seals += 1;
+        self.warm(row, wire);
+        self.give_back(row);
+    }
+
+    /// `row` is settled and forgotten here.
+    pub(crate) fn settle(&mut self, row: Row) -> Option<Item> {
+        self.land(row);
+        self.cool(row);
+        let item = self.rows.remove(&row)?;
+        self.by_hash.remove(&item.env_hash);
+        self.expiries.remove(&(item.ends, row));
+        if let Some(ready) = self.ready.get_mut(&item.to) {
+            ready.remove(&row);
+            if ready.is_empty() {
+                self.ready.remove(&item.to);
+            }
+        }
+        self.conversation(item.to).settle(item.seq);
+        Some(item)
+    }
+
+    /// Remembers a stored row until it is read, or until too many came after it.
+    pub(crate) fn remember(&mut self, env_hash: EnvHash, stored: Stored) {
+        if self.stored_order.len() >= STORED_MAX
+            && let Some(oldest) = self.stored_order.pop_front()
+        {
+            self.stored.remove(&oldest);
+        }
+        self.stored.insert(env_hash, stored);
+        self.stored_order.push_back(env_hash);
+    }
+
+    /// The stored row that these bytes belong to, if it is remembered.
+    pub(crate) fn stored(&self, env_hash: &EnvHash) -> Option<Stored> {
+        self.stored.get(env_hash).copied()
+    }
+
+    /// A path is gone: what was in flight on it is pending again.
+    pub(crate) fn path_closed(&mut self, via: Via) {
+        let rows: Vec<Row> = self
+            .flights
+            .iter()
+            .filter(|(_, row)| {
+                matches!(self.rows[row].stage, Stage::InFlight { via: on, .. } if on == via)
+            })
+            .map(|(_, row)| *row)
+            .collect();
+        for row in rows {
+            self.give_back(row);
+        }
+        self.windows.remove(&via);
+    }
+
+    /// Rows on direct links that nobody has answered for [`SUSPICION`]; each is named once.
+    pub(crate) fn suspicious(&mut self, now: Monotonic) -> Vec<(Row, Option<Bytes>)> {
+        let before = now - SUSPICION;
+        let rows: Vec<Row> =
+            self.flights.iter().take_while(|(since, _)| *since <= before).map(|(_, row)| *row).collect();
+        let mut named = Vec::new();
+        for row in rows {
+            let Some(item) = self.rows.get_mut(&row) else { continue };
+            if let Stage::InFlight { via: Via::Link(_), copied, .. } = &mut item.stage
+                && !*copied
+            {
+                *copied = true;
+                named.push((row, item.wire.clone()));
+            }
+        }
+        named
+    }
+
+    /// When [`suspicious`](Self::suspicious) may next name a row.
+    pub(crate) fn suspicion_at(&self) -> Option<Monotonic> {
+        self.flights
+            .iter()
+            .find(|(_, row)| {
+                matches!(self.rows[row].stage, Stage::InFlight { via: Via::Link(_), copied: false, .. })
+            })
+            .map(|(since, _)| *since + SUSPICION)
+    }
+
+    /// Rows whose time ran out.
+    pub(crate) fn expired(&self, now: UnixMs) -> Vec<Row> {
+        self.expiries.iter().take_while(|(exp, _)| *exp <= now).map(|(_, row)| *row).collect()
+    }
+
+    /// When the next row's time runs out.
+    pub(crate) fn next_expiry(&self) -> Option<UnixMs> {
+        self.expiries.first().map(|(exp, _)| *exp)
+    }
+
+    /// Takes a row out of its path's window.
+    fn land(&mut self, row: Row) {
+        let Some(item) = self.rows.get(&row) else { return };
+        let Stage::InFlight { via, since, .. } = item.stage else { return };
+        self.flights.remove(&(since, row));
+        if let Some(window) = self.windows.get_mut(&via) {
+            window.messages = window.messages.saturating_sub(1);
+            window.bytes = window.bytes.saturating_sub(item.size);
+        }
+    }
+
+    /// Forgets a row's bytes.
+    fn cool(&mut self, row: Row) {
+        if let Some(item) = self.rows.get_mut(&row)
+            && let Some(wire) = item.wire.take()
+        {
+            self.held_bytes -= wire.len();
+        }
+    }
+}
+
+/// Unanswered envelopes on one path, in messages: enough that a commit on the far side, some
+/// milliseconds, never starves the wire. When full, rows wait in the outbox.
+const WINDOW_MESSAGES_MAX: usize = 2_048;
+
+/// Unanswered envelopes on one path, in bytes. When full, rows wait in the outbox.
+const WINDOW_BYTES_MAX: usize = 8 << 20;
+
+/// Sealed bytes kept in memory. Beyond it they are read back from the store when needed.
+const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// Rows read from the store at once.
+const LOAD_ROWS_MAX: usize = 512;
+
+/// A direct link that answers nothing for this long gets its rows copied to the relay. Far above a
+/// busy recipient's commit, far below the transport's own idle time-out.
+const SUSPICION: Duration = Duration::from_millis(1_000);
+
+/// Stored rows remembered for the word that they were read, about 150 bytes each. For older ones the
+/// store alone is told.
+const STORED_MAX: usize = 65_536;

@@ -1,0 +1,405 @@
+//! The node's machine for one mesh: inputs, outputs, one deadline. Pure: the host brings bytes, both
+//! clocks and a seed; it owns sockets and disk.
+//!
+//! A batch goes like this. The host calls [`Endpoint::handle`] for each input that has arrived, then
+//! [`Endpoint::finish_batch`], and drains [`Endpoint::poll_output`]. Lookups among the outputs are
+//! answered at once with further inputs and another `finish_batch`, until there are none. Then every
+//! [`Output::Write`] is committed in one transaction, and only then is the rest carried out.
+//!
+//! This file dispatches. [`send`](crate::send) and [`receive`](crate::receive) narrate the two
+//! directions; `uplink`, `links`, `chain` are the sub-machines they rest on.
+
+mod io;
+
+use std::collections::{BTreeSet, VecDeque};
+
+pub use io::{
+    Event, HeldPrekey, HeldRow, InboxRow, Input, LinkId, LogChange, OpenedLink, OutboxRow,
+    OutboxState, Output, PathKind, PingSample, Refusal, Reply, Request, RequeueRow, Row, SeenRow, Send, SentRow,
+    SurfacedRow, Token, UplinkStatus, Write,
+};
+
+use crate::chain::Chain;
+use crate::delivery::Delivery;
+use crate::entropy::Entropy;
+use crate::id::{Generation, InstanceId, MeshId, PeerId};
+use crate::identity::Origin;
+use crate::key::IdentityKey;
+use crate::keyring::Keyring;
+use crate::links::Links;
+use crate::peer::Peers;
+use crate::ping::Pings;
+use crate::prekey::SignedPrekey;
+use crate::receive::Inbox;
+use crate::revocation::{RevocationSet, SignedRevoke};
+use crate::roster::Roster;
+use crate::send::Sends;
+use crate::time::{Monotonic, Now, UnixMs};
+use crate::uplink::Uplink;
+use crate::wire::SignedBytes;
+
+/// What an endpoint is rebuilt from at start: keys, and what the store holds.
+#[derive(Debug)]
+pub struct Settings {
+    /// This member's key.
+    pub member: IdentityKey,
+    /// The owner key, where `init` ran and it was not moved away.
+    pub owner: Option<IdentityKey>,
+    /// The replayed log.
+    pub roster: Roster,
+    /// Revocations met off the log.
+    pub revocations: Vec<SignedBytes>,
+    /// Own prekeys.
+    pub prekeys: Vec<HeldPrekey>,
+    /// The newest prekey known of each other member.
+    pub peer_prekeys: Vec<(PeerId, SignedBytes)>,
+    /// Unsettled outbox rows; their sealed bytes and content may be left empty.
+    pub outbox: Vec<OutboxRow>,
+    /// Held inbox rows.
+    pub held: Vec<HeldRow>,
+    /// Inbound conversations: sender, its generation, the seq that surfaces next.
+    pub conversations: Vec<(PeerId, Generation, u64)>,
+    /// Per recipient, the seq after the last used in this generation.
+    pub next_seqs: Vec<(PeerId, u64)>,
+    /// First unused primary key of the outbox.
+    pub next_outbox_row: Row,
+    /// First unused primary key of the inbox.
+    pub next_inbox_row: Row,
+    /// First unused position in the readers' order.
+    pub next_position: u64,
+    /// This life of this node's counters; random when the store was made.
+    pub generation: Generation,
+    /// Keys the request fingerprint; random when the store was made, never leaves the node.
+    pub fp_secret: [u8; 32],
+    /// The largest exp of dropped dedupe rows.
+    pub floor: UnixMs,
+    /// Where this node reaches its coordinator.
+    pub origin: Origin,
+    /// Random at process start.
+    pub instance: InstanceId,
+    /// Entropy.
+    pub seed: [u8; 32],
+}
+
+/// The node's machine for one mesh.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub(crate) me: Me,
+    pub(crate) entropy: Entropy,
+    pub(crate) roster: Roster,
+    pub(crate) revocations: RevocationSet,
+    pub(crate) keyring: Keyring,
+    pub(crate) peers: Peers,
+    pub(crate) uplink: Uplink,
+    pub(crate) links: Links,
+    pub(crate) chain: Chain,
+    pub(crate) delivery: Delivery,
+    pub(crate) sends: Sends,
+    pub(crate) inbox: Inbox,
+    pub(crate) pings: Pings,
+    /// Rows that wait for their content to be sealed again.
+    pub(crate) reseals: BTreeSet<Row>,
+    outputs: VecDeque<Output>,
+}
+
+/// Who this node is.
+#[derive(Debug)]
+pub(crate) struct Me {
+    pub(crate) mesh: MeshId,
+    pub(crate) id: PeerId,
+    pub(crate) key: IdentityKey,
+    pub(crate) owner: Option<IdentityKey>,
+    pub(crate) origin: Origin,
+    pub(crate) instance: InstanceId,
+    pub(crate) generation: Generation,
+    pub(crate) fp_secret: [u8; 32],
+}
+
+/// What people are told of another member.
+#[derive(Clone, Debug)]
+pub struct PeerView {
+    /// Who.
+    pub peer: PeerId,
+    /// Whether it can be reached now.
+    pub online: bool,
+    /// The way a message would go now; none when it would wait here.
+    pub path: Option<PathKind>,
+    /// Where the direct link leads.
+    pub remote: Option<String>,
+    /// Round trip on that way, microseconds, if it was measured.
+    pub rtt_us: Option<u64>,
+    /// When the direct link was bound, by this machine's wall clock.
+    pub since: Option<UnixMs>,
+    /// Why it is not direct.
+    pub why_not_direct: Option<String>,
+}
+
+/// How full the outbox is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxCounts {
+    /// Neither at the coordinator nor at the recipient.
+    pub pending: usize,
+    /// At the coordinator, not yet at the recipient.
+    pub accepted: usize,
+}
+
+impl Endpoint {
+    /// Rebuilds the machine. Nothing is transmitted before the first `handle`.
+    pub fn new(settings: Settings, now: Now) -> Self {
+        let mesh = settings.roster.mesh_id();
+        let me = Me {
+            mesh,
+            id: settings.member.id(),
+            key: settings.member,
+            owner: settings.owner,
+            origin: settings.origin,
+            instance: settings.instance,
+            generation: settings.generation,
+            fp_secret: settings.fp_secret,
+        };
+        let mut revocations = RevocationSet::default();
+        for revoke in &settings.revocations {
+            // What was admitted to the store once may have lapsed since: then it stays out.
+            if let Ok(revoke) = SignedRevoke::parse_verified(&revoke.stmt, &revoke.sig, &mesh) {
+                revocations.insert(revoke, &settings.roster).unwrap_or(false);
+            }
+        }
+        let mut peers = Peers::default();
+        for (peer, prekey) in settings.peer_prekeys {
+            // An expired one is of no use: the coordinator's directory has the next.
+            if let Ok(prekey) = SignedPrekey::parse_verified(&prekey.stmt, &prekey.sig, &mesh, now.wall) {
+                peers.entry(peer).learn(prekey);
+            }
+        }
+        let mut delivery = Delivery::default();
+        for (peer, next) in settings.next_seqs {
+            delivery.conversation(peer).resume(next);
+        }
+        settings.outbox.iter().for_each(|row| delivery.add(row));
+        let inbox = Inbox::new(
+            settings.conversations,
+            settings.held,
+            settings.next_inbox_row,
+            settings.next_position,
+            settings.floor,
+        );
+        Self {
+            me,
+            entropy: Entropy::from_seed(settings.seed),
+            roster: settings.roster,
+            revocations,
+            keyring: Keyring::new(settings.prekeys),
+            peers,
+            uplink: Uplink::new(now.monotonic),
+            links: Links::default(),
+            chain: Chain::default(),
+            delivery,
+            sends: Sends::new(settings.next_outbox_row),
+            inbox,
+            pings: Pings::default(),
+            reseals: BTreeSet::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input. Follow a batch of calls by [`finish_batch`](Self::finish_batch).
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Timeout => self.pass_time(now),
+            Input::Request { token, request } => self.request(now, token, request),
+            Input::Sent { token, rows } => self.sends.found(token, rows),
+            Input::Seen { rows } => self.inbox.found(rows),
+            Input::Loaded(rows) => self.loaded(now, rows),
+            Input::UplinkOpened => self.uplink_opened(now),
+            Input::UplinkFrame(frame) => self.uplink_frame(now, &frame),
+            Input::UplinkClosed(why) => self.uplink_closed(now, why),
+            Input::LinkOpened(opened) => self.link_opened(now, opened),
+            Input::LinkFrame(link, frame) => self.link_frame(now, link, &frame),
+            Input::LinkRtt(link, rtt_us) => self.links.measured(link, rtt_us),
+            Input::LinkClosed(link) => self.link_closed(now, link),
+            Input::DialFailed(conn, why) => self.dial_failed(now, conn, &why),
+            Input::DirectReady { cert, candidates } => self.links.ready(cert, candidates),
+        }
+    }
+
+    /// Ends a batch: asks for lookups, or, when none are open, seals, opens, acknowledges and
+    /// transmits.
+    pub fn finish_batch(&mut self, now: Now) {
+        let asked = self.ask();
+        if asked {
+            return;
+        }
+        self.accept_sends(now);
+        self.read_mail(now);
+        self.route(now);
+        self.acknowledge(now);
+        self.keep_prekeys(now);
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call `handle(now, Input::Timeout)` at the latest.
+    pub fn poll_timeout(&self, now: Now) -> Option<Monotonic> {
+        let walls = [self.delivery.next_expiry(), self.inbox.gap_ends()];
+        let walls = walls.into_iter().flatten().map(|at| now.monotonic + at.since(now.wall));
+        let monotonic = [
+            self.uplink.deadline(),
+            self.links.deadline(),
+            self.pings.deadline(),
+            self.chain.deadline(),
+            self.delivery.suspicion_at(),
+            self.delivery.waits_for_store().then(|| now.monotonic + STORE_RETRY),
+        ];
+        walls.chain(monotonic.into_iter().flatten()).min()
+    }
+
+    /// The roster as replayed so far.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Whether this identity was removed, by the log or by a revocation met off it.
+    pub fn is_revoked(&self, peer: &PeerId) -> bool {
+        self.revocations.is_revoked(peer, &self.roster)
+    }
+
+    /// The uplink as people see it.
+    pub fn uplink_status(&self) -> &UplinkStatus {
+        self.uplink.status()
+    }
+
+    /// How far this machine's wall clock is from the coordinator's, milliseconds, at the last hello.
+    pub fn clock_skew_ms(&self) -> Option<i64> {
+        self.uplink.skew_ms()
+    }
+
+    /// How full the outbox is.
+    pub fn outbox_counts(&self) -> OutboxCounts {
+        let pending = self.delivery.unaccepted();
+        OutboxCounts { pending, accepted: self.delivery.len() - pending }
+    }
+
+    /// Members and sessions that can be reached now, this node not counted.
+    pub fn peers_online(&self) -> usize {
+        self.peers.online()
+    }
+
+    /// What people are told of each other member.
+    pub fn peer_views(&self) -> Vec<PeerView> {
+        let others = self.roster.members().filter(|member| member.id != self.me.id && !self.is_revoked(&member.id));
+        others.map(|member| self.peer_view(member.id)).collect()
+    }
+
+    /// Who this node is.
+    pub fn member(&self) -> PeerId {
+        self.me.id
+    }
+
+    fn peer_view(&self, id: PeerId) -> PeerView {
+        let peer = self.peers.get(&id);
+        let bound = peer.and_then(|peer| peer.link).and_then(|link| self.links.bound(link));
+        let online = peer.is_some_and(|peer| peer.online) || bound.is_some();
+        let path = match (bound, self.uplink.is_ready()) {
+            (Some(_), _) => Some(PathKind::Direct),
+            (None, true) if online => Some(PathKind::Relay),
+            (None, true) => Some(PathKind::Queue),
+            (None, false) => None,
+        };
+        PeerView {
+            peer: id,
+            online,
+            path,
+            remote: bound.map(|bound| bound.remote.clone()),
+            rtt_us: bound.map_or_else(|| self.pings.last_relay(&id), |bound| bound.rtt_us),
+            since: bound.map(|bound| bound.since),
+            why_not_direct: match bound {
+                Some(_) => None,
+                None => peer.and_then(|peer| peer.why_not_direct.clone()),
+            },
+        }
+    }
+
+    fn request(&mut self, now: Now, token: Token, request: Request) {
+        match request {
+            Request::Send(send) => self.sends.queue(token, send),
+            Request::Surface(rows) => self.surface(now, token, rows),
+            Request::Abort(id) => self.abort(now, token, id),
+            Request::Requeue(rows) => self.sends.queue_again(token, rows),
+            Request::Ping(peer) => self.ping(now, token, peer),
+            Request::Connect(peer) => {
+                self.connect(now, peer);
+                self.reply(token, Reply::Done);
+            }
+            Request::Append(change) => self.append(now, token, change),
+            Request::PutInvite { lookup, blob, exp, uses } => self.put_invite(token, lookup, blob, exp, uses),
+            Request::DeleteInvite(lookup) => self.delete_invite(token, lookup),
+        }
+    }
+
+    /// Asks the store for what the batch needs. True if anything was asked.
+    fn ask(&mut self) -> bool {
+        let mut asked = false;
+        for (token, id) in self.sends.lookups() {
+            self.out(Output::LookupSent { token, id });
+            asked = true;
+        }
+        let keys = self.inbox.lookups();
+        if !keys.is_empty() {
+            self.out(Output::LookupSeen(keys));
+            asked = true;
+        }
+        asked
+    }
+
+    fn pass_time(&mut self, now: Now) {
+        self.delivery.loaded(true);
+        self.uplink_timeout(now);
+        self.links_timeout(now);
+        self.pings_timeout(now);
+        self.chain_timeout(now);
+        self.expire(now);
+        self.release_gaps(now);
+    }
+
+    /// Publishes the current prekey and mints the next in time; forgets secrets whose time is over.
+    fn keep_prekeys(&mut self, now: Now) {
+        if let Some(minted) = self.keyring.rotate(now.wall, self.me.mesh, &self.me.key, &mut self.entropy) {
+            self.write(Write::Prekey(minted));
+            self.publish_prekey(now);
+        }
+        for kid in self.keyring.retire(now.wall) {
+            self.write(Write::PrekeyGone(kid));
+        }
+    }
+
+    pub(crate) fn out(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn write(&mut self, write: Write) {
+        self.out(Output::Write(write));
+    }
+
+    pub(crate) fn reply(&mut self, token: Token, reply: Reply) {
+        self.out(Output::Reply(token, reply));
+    }
+
+    pub(crate) fn refuse(&mut self, token: Token, refusal: Refusal) {
+        self.reply(token, Reply::Refused(refusal));
+    }
+
+    pub(crate) fn event(&mut self, event: Event) {
+        self.out(Output::Event(event));
+    }
+}
+
+/// When rows that were too many to keep in memory are looked for in the store again.
+const STORE_RETRY: std::time::Duration = std::time::Duration::from_millis(5);
+
+/// The next of many deadlines.
+pub(crate) fn earliest(deadlines: impl IntoIterator<Item = Option<Monotonic>>) -> Option<Monotonic> {
+    deadlines.into_iter().flatten().min()
+}

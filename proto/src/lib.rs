@@ -1,0 +1,98 @@
+//! The Peerloom protocol, version 2: pure machines over bytes, time and randomness that the host
+//! passes in. Read the modules in this order.
+
+// Bytes, names, keys.
+pub mod limits;
+mod time;
+mod id;
+mod canonical;
+mod transcript;
+mod key;
+
+pub use canonical::{DecodeError, Fields, Value, decode, encode, map};
+pub use id::{
+    AttestationHash, CertHash, ConnId, EntryHash, EnvHash, Fingerprint, Generation, GroupId, IdParseError,
+    InstanceId, InviteId, InviteLookup, Kid, MeshId, MessageId, PeerId, hex_of,
+};
+pub use key::{BoxPublicKey, BoxSecretKey, IdentityKey, KeyError, Signature, VerifyKey, signed_by};
+pub use time::{Monotonic, Now, UnixMs};
+pub use transcript::{hash, hash16, sha256};
+
+// Signed statements: who someone is, who belongs, what was received, who is at the other end.
+mod signed;
+mod identity;
+mod roster;
+mod invite;
+mod revocation;
+mod prekey;
+mod receipt;
+mod hello;
+mod bind;
+
+pub use bind::{Bind, BindCheck, BindError, BindRole, BindTransport, SignedBind, verify_bind};
+pub use hello::{
+    Answer, Challenge, Hello, HelloCheck, HelloError, HelloRole, SignedHello, SignedWelcome, Welcome,
+    challenge_hash, verify_hello, verify_welcome,
+};
+pub use identity::{
+    AttestationError, Capabilities, Capability, Handle, HandleError, Origin, OriginError, SessionAttestation,
+    VerifiedAttestation,
+};
+pub use invite::{
+    CapHash, InviteCap, InviteClaim, InviteCode, InviteCodeError, InviteError, InviteMode, SignedCap, SignedClaim,
+    crockford,
+};
+pub use prekey::{Prekey, PrekeyError, SignedPrekey};
+pub use receipt::{
+    Receipt, ReceiptCode, ReceiptError, ReceiptRow, ReceiptStatus, SignedReceipt, UnverifiedReceipt,
+};
+pub use revocation::{RevocationSet, Revoke, RevokeError, RevokeKind, RevokeRefusal, SignedRevoke};
+pub use roster::{
+    Applied, Candidate, Effect, Entry, EntryKind, ForkEvidence, Genesis, GenesisParams, Head, InviteUse, LogError,
+    Member, MemberAdd, NewMember, Policy, ResolveError, Revocation, Role, Roster, SelfAdmission, WireEntry,
+    verify_invite,
+};
+pub use signed::{Signed, split_signed};
+
+// What an envelope is, and what happens to one: outbound, then inbound.
+mod body;
+mod envelope;
+mod seal;
+mod verify;
+mod dedupe;
+mod open;
+mod reject;
+pub mod wire;
+
+pub use body::{Body, CONTENT_TYPE_BYTES_MAX, Message, Place, SIGNAL_TYPE};
+pub use dedupe::{Fresh, Known};
+pub use envelope::{
+    Channel, Header, Priority, Recipient, SealedEnvelope, Suite, UnverifiedEnvelope, VERSION,
+};
+pub use open::{Opened, Receiver, receiver_box};
+pub use reject::Reject;
+pub use seal::{BodyTooLarge, SenderBox, seal};
+pub use verify::VerifiedEnvelope;
+
+// The node's machine, and the sub-machines it rests on.
+pub mod endpoint;
+mod send;
+mod receive;
+mod receipts;
+mod delivery;
+mod conversation;
+mod route;
+mod links;
+mod signal;
+mod uplink;
+mod chain;
+mod peer;
+mod keyring;
+mod ping;
+mod entropy;
+
+pub use entropy::Entropy;
+pub use signal::{Signal, conn_id};
+
+#[cfg(test)]
+mod strategies;

@@ -1,0 +1,121 @@
+//! What this node knows of another member right now: presence, keys to seal to, the direct link.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::endpoint::LinkId;
+use crate::entropy::Entropy;
+use crate::id::{Kid, PeerId};
+use crate::key::{BoxPublicKey, BoxSecretKey};
+use crate::limits::{SENDER_KEY_LIFE, SENDER_KEY_MESSAGES_MAX};
+use crate::prekey::SignedPrekey;
+use crate::roster::Roster;
+use crate::seal::SenderBox;
+use crate::time::{Monotonic, Now};
+
+/// One other member.
+#[derive(Debug, Default)]
+pub(crate) struct Peer {
+    /// Whether its lease at the coordinator lives, as last told.
+    pub(crate) online: bool,
+    /// The bound direct link.
+    pub(crate) link: Option<LinkId>,
+    /// The newest prekey it signed.
+    pub(crate) prekey: Option<SignedPrekey>,
+    /// Until then the relay is not tried: the coordinator asked for it.
+    pub(crate) relay_paused_until: Option<Monotonic>,
+    /// Why there is no direct link, for people.
+    pub(crate) why_not_direct: Option<String>,
+    /// Keys it said it does not hold.
+    unknown_kids: BTreeSet<Kid>,
+    sender: Option<Sender>,
+}
+
+#[derive(Debug)]
+struct Sender {
+    shared: Arc<SenderBox>,
+    made: Monotonic,
+    uses: u32,
+}
+
+impl Peer {
+    /// It has no secret for this key: seal to another one.
+    pub(crate) fn lost(&mut self, kid: Kid) {
+        if self.unknown_kids.len() >= UNKNOWN_KIDS_MAX {
+            self.unknown_kids.clear();
+        }
+        self.unknown_kids.insert(kid);
+        self.sender = None;
+    }
+
+    /// Keeps `prekey` if it lives longer than the one known. True if it was kept.
+    pub(crate) fn learn(&mut self, prekey: SignedPrekey) -> bool {
+        let newer = self.prekey.as_ref().is_none_or(|known| known.exp < prekey.exp);
+        if newer {
+            self.prekey = Some(prekey);
+        }
+        newer
+    }
+
+    /// The key to seal to: its prekey while that is valid, else the one in the log.
+    fn best_key(&self, id: &PeerId, roster: &Roster, now: Now) -> Option<BoxPublicKey> {
+        let weekly = self.prekey.as_ref().filter(|prekey| prekey.exp > now.wall).map(|prekey| prekey.key);
+        let first = roster.member(id).and_then(|member| member.prekey);
+        let expired = self.prekey.as_ref().map(|prekey| prekey.key);
+        [weekly, first, expired].into_iter().flatten().find(|key| !self.unknown_kids.contains(&key.kid()))
+    }
+
+    /// The box to seal with; none if no key of this peer is known that it holds.
+    pub(crate) fn sender(
+        &mut self,
+        id: &PeerId,
+        roster: &Roster,
+        now: Now,
+        entropy: &mut Entropy,
+    ) -> Option<Arc<SenderBox>> {
+        let key = self.best_key(id, roster, now)?;
+        let kid = key.kid();
+        let usable = self.sender.as_ref().is_some_and(|sender| {
+            sender.shared.kid() == kid
+                && sender.uses < SENDER_KEY_MESSAGES_MAX
+                && now.monotonic.since(sender.made) < SENDER_KEY_LIFE
+        });
+        if !usable {
+            let secret = BoxSecretKey::from_bytes(entropy.bytes());
+            let shared = Arc::new(SenderBox::new(&secret, &key));
+            self.sender = Some(Sender { shared, made: now.monotonic, uses: 0 });
+        }
+        let sender = self.sender.as_mut()?;
+        sender.uses += 1;
+        Some(Arc::clone(&sender.shared))
+    }
+}
+
+/// Everyone this node has to do with. Bounded by the roster.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(BTreeMap<PeerId, Peer>);
+
+impl Peers {
+    /// The peer's record, made on first use.
+    pub(crate) fn entry(&mut self, id: PeerId) -> &mut Peer {
+        self.0.entry(id).or_default()
+    }
+
+    /// The peer's record, if there is one.
+    pub(crate) fn get(&self, id: &PeerId) -> Option<&Peer> {
+        self.0.get(id)
+    }
+
+    /// All records.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&PeerId, &mut Peer)> {
+        self.0.iter_mut()
+    }
+
+    /// Who is online.
+    pub(crate) fn online(&self) -> usize {
+        self.0.values().filter(|peer| peer.online || peer.link.is_some()).count()
+    }
+}
+
+/// Keys a peer can disown before all get another chance: three weeks of prekeys and the first.
+const UNKNOWN_KIDS_MAX: usize = 8;

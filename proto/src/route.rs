@@ -1,0 +1,85 @@
+//! Routing: the best path there is carries the bytes that wait. A row is on one path; a copy goes to
+//! the relay only when a direct link is suspected (protocol.md §14).
+
+use crate::delivery::{Next, Via};
+use crate::endpoint::{Endpoint, Output, PathKind, Row};
+use crate::id::PeerId;
+use crate::time::Now;
+use crate::wire::{OnLink, ToCoordinator};
+
+impl Endpoint {
+    /// Transmits what may be transmitted, the most urgent recipient first.
+    pub(crate) fn route(&mut self, now: Now) {
+        self.copy_suspicious(now);
+        for peer in self.delivery.waiting() {
+            self.route_to(now, peer);
+        }
+    }
+
+    /// The path that would carry an envelope to `peer` now: direct if one is proven, else the relay.
+    pub(crate) fn way_to(&self, peer: &PeerId) -> Option<Via> {
+        match self.peers.get(peer).and_then(|peer| peer.link) {
+            Some(link) => Some(Via::Link(link)),
+            None if self.uplink.is_ready() => Some(Via::Uplink),
+            None => None,
+        }
+    }
+
+    fn route_to(&mut self, now: Now, peer: PeerId) {
+        let Some(via) = self.way_to(&peer) else { return };
+        if via == Via::Uplink && self.relay_paused(now, &peer) {
+            return;
+        }
+        let path = match via {
+            Via::Link(_) => PathKind::Direct,
+            Via::Uplink if self.peers.get(&peer).is_some_and(|peer| peer.online) => PathKind::Relay,
+            Via::Uplink => PathKind::Queue,
+        };
+        loop {
+            match self.delivery.next(&peer, via) {
+                Next::Transmit(row, envelope) => {
+                    self.delivery.transmitted(row, via, path, now.monotonic);
+                    self.out(match via {
+                        Via::Link(link) => Output::SendLink(link, OnLink::Envelope { envelope }.encode()),
+                        Via::Uplink => Output::SendUplink(ToCoordinator::Put { envelope }.encode()),
+                    });
+                    if let Via::Link(link) = via {
+                        self.links.used(link, now.monotonic);
+                    }
+                }
+                Next::Load => {
+                    let rows = self.delivery.cold(&peer);
+                    return self.out(Output::Load(rows));
+                }
+                Next::Nothing => return,
+            }
+        }
+    }
+
+    /// Copies rows to the relay whose direct link has gone quiet.
+    fn copy_suspicious(&mut self, now: Now) {
+        if !self.uplink.is_ready() {
+            return;
+        }
+        for (_, wire) in self.delivery.suspicious(now.monotonic) {
+            if let Some(envelope) = wire {
+                self.out(Output::SendUplink(ToCoordinator::Put { envelope }.encode()));
+            }
+        }
+    }
+
+    fn relay_paused(&self, now: Now, peer: &PeerId) -> bool {
+        let until = self.peers.get(peer).and_then(|peer| peer.relay_paused_until);
+        until.is_some_and(|until| until > now.monotonic) || self.uplink.is_paused(now.monotonic)
+    }
+
+    /// These rows are to be sealed again once the store has given their content back.
+    pub(crate) fn sealing_again(&mut self, rows: Vec<Row>) {
+        self.reseals.extend(rows);
+    }
+
+    /// Whether `row` waits to be sealed again; asked once.
+    pub(crate) fn is_sealing_again(&mut self, row: Row) -> bool {
+        self.reseals.remove(&row)
+    }
+}

@@ -1,0 +1,372 @@
+//! Outbound flow. Functions stand in the order a message meets them.
+//!
+//! 1. [`Sends::queue`]     a program's request waits for the end of the batch
+//! 2. [`Sends::lookups`]   an id chosen by the program is looked up: was it used before?
+//! 3. `accept`             recipients, size and room are checked; a repeat is answered, not sent
+//! 4. `enqueue`            a place in the conversation, the sealed bytes, one outbox row a recipient
+//! 5. `route`              (route.rs) the best path there is carries those bytes
+//! 6. `receipt`            (receipts.rs) a signed receipt from any path settles the row
+
+use std::collections::VecDeque;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::body::{Body, CONTENT_TYPE_BYTES_MAX, Message, Place};
+use crate::endpoint::{
+    Endpoint, Event, OutboxRow, OutboxState, PathKind, Refusal, Reply, RequeueRow, Row, Send, SentRow, Token, Write,
+};
+use crate::envelope::{Channel, Header, Priority, Recipient, SealedEnvelope, Suite};
+use crate::id::{Fingerprint, Kid, MessageId, PeerId};
+use crate::limits::{BODY_BYTES_MAX, MESSAGE_LIFE_MAX, OUTBOX_MESSAGES_MAX};
+use crate::seal::seal;
+use crate::time::{Now, UnixMs};
+use crate::transcript::transcript;
+
+/// Requests to send, in the order programs made them.
+#[derive(Debug)]
+pub(crate) struct Sends {
+    waiting: VecDeque<Waiting>,
+    next_row: Row,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    token: Token,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Send { send: Send, found: Found },
+    Again(Vec<RequeueRow>),
+}
+
+/// Whether the store was asked about a program's id.
+#[derive(Debug)]
+enum Found {
+    NotAsked,
+    Asked,
+    Rows(Vec<SentRow>),
+}
+
+impl Sends {
+    /// Rows are numbered from `next_row` on.
+    pub(crate) fn new(next_row: Row) -> Self {
+        Self { waiting: VecDeque::new(), next_row }
+    }
+
+    /// A message, to be accepted at the end of the batch.
+    pub(crate) fn queue(&mut self, token: Token, send: Send) {
+        self.waiting.push_back(Waiting { token, what: What::Send { send, found: Found::NotAsked } });
+    }
+
+    /// Messages to be sent again under fresh ids.
+    pub(crate) fn queue_again(&mut self, token: Token, rows: Vec<RequeueRow>) {
+        self.waiting.push_back(Waiting { token, what: What::Again(rows) });
+    }
+
+    /// Ids that the store must be asked about, each once.
+    pub(crate) fn lookups(&mut self) -> Vec<(Token, MessageId)> {
+        let mut asked = Vec::new();
+        for waiting in &mut self.waiting {
+            if let What::Send { send: Send { id: Some(id), .. }, found } = &mut waiting.what
+                && matches!(found, Found::NotAsked)
+            {
+                *found = Found::Asked;
+                asked.push((waiting.token, *id));
+            }
+        }
+        asked
+    }
+
+    /// The store's answer.
+    pub(crate) fn found(&mut self, token: Token, rows: Vec<SentRow>) {
+        for waiting in &mut self.waiting {
+            if let What::Send { found, .. } = &mut waiting.what
+                && waiting.token == token
+            {
+                *found = Found::Rows(rows);
+                return;
+            }
+        }
+    }
+
+    fn row(&mut self) -> Row {
+        let row = self.next_row;
+        self.next_row += 1;
+        row
+    }
+}
+
+impl Endpoint {
+    /// Accepts or refuses what programs asked for in this batch, in their order.
+    pub(crate) fn accept_sends(&mut self, now: Now) {
+        // Ids of this batch are not in the store yet, so a second use is found here.
+        let mut batch: Vec<(MessageId, Vec<SentRow>)> = Vec::new();
+        while let Some(Waiting { token, what }) = self.sends.waiting.pop_front() {
+            match what {
+                What::Again(rows) => self.send_again(now, token, rows),
+                What::Send { mut send, found } => {
+                    let mut known = if let Found::Rows(rows) = found { rows } else { Vec::new() };
+                    if let Some(id) = send.id {
+                        known.extend(batch.iter().filter(|(used, _)| *used == id).flat_map(|(_, rows)| rows.clone()));
+                    }
+                    send.to.sort_unstable();
+                    send.to.dedup();
+                    match self.accept(now, send, &known) {
+                        Ok((id, rows, repeated)) => {
+                            let recipients = rows.iter().map(|row| (row.to, row.state.clone())).collect();
+                            batch.push((id, rows));
+                            self.reply(token, Reply::Sent { id, recipients, repeated });
+                        }
+                        Err(refusal) => self.refuse(token, refusal),
+                    }
+                }
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        now: Now,
+        send: Send,
+        known: &[SentRow],
+    ) -> Result<(MessageId, Vec<SentRow>, bool), Refusal> {
+        let id = send.id.unwrap_or_else(|| MessageId(self.entropy.bytes()));
+        if !known.is_empty() {
+            let same = known.len() == send.to.len()
+                && known.iter().all(|row| {
+                    !row.retired && send.to.contains(&row.to) && row.fp == self.fingerprint(&row.to, &id, &send.message)
+                });
+            return if same { Ok((id, known.to_vec(), true)) } else { Err(Refusal::Conflict(id)) };
+        }
+        self.check(&send)?;
+        let exp = now.wall.plus(send.life.min(MESSAGE_LIFE_MAX));
+        let mut rows = Vec::with_capacity(send.to.len());
+        for to in send.to {
+            rows.push(self.enqueue(now, id, to, send.message.clone(), send.priority, exp)?);
+        }
+        Ok((id, rows, false))
+    }
+
+    /// What can be refused before anything is written.
+    fn check(&self, send: &Send) -> Result<(), Refusal> {
+        if self.is_revoked(&self.me.id) || self.roster.member(&self.me.id).is_none() {
+            return Err(Refusal::NotAMember);
+        }
+        if send.to.is_empty() {
+            return Err(Refusal::NotFound("no recipient was named".to_owned()));
+        }
+        for to in &send.to {
+            if *to == self.me.id {
+                return Err(Refusal::ToSelf);
+            }
+            if self.roster.member(to).is_none() {
+                return Err(Refusal::UnknownPeer(*to));
+            }
+            if self.is_revoked(to) {
+                return Err(Refusal::Revoked(*to));
+            }
+        }
+        let size = send.message.content.len();
+        if size > BODY_BYTES_MAX {
+            return Err(Refusal::TooLarge { size, limit: BODY_BYTES_MAX });
+        }
+        if send.message.content_type.is_empty() || send.message.content_type.len() > CONTENT_TYPE_BYTES_MAX {
+            let size = send.message.content_type.len();
+            return Err(Refusal::TooLarge { size, limit: CONTENT_TYPE_BYTES_MAX });
+        }
+        if self.delivery.len() + send.to.len() > OUTBOX_MESSAGES_MAX {
+            return Err(Refusal::OutboxFull { limit: "100,000 undelivered messages" });
+        }
+        Ok(())
+    }
+
+    /// Gives a message its place, seals it once, and writes its row.
+    fn enqueue(
+        &mut self,
+        now: Now,
+        id: MessageId,
+        to: PeerId,
+        message: Message,
+        priority: Priority,
+        exp: UnixMs,
+    ) -> Result<SentRow, Refusal> {
+        let fp = self.fingerprint(&to, &id, &message);
+        let (seq, lowest) = self.delivery.conversation(to).take();
+        let place = Place { generation: self.me.generation, seq, lowest };
+        let body = Body { message, place: Some(place), prekey: self.keyring.current(now.wall).cloned() };
+        let sealed = match self.seal_dm(now, id, to, &body, fp, priority, exp) {
+            Ok(sealed) => sealed,
+            Err(refusal) => {
+                self.delivery.conversation(to).settle(seq);
+                return Err(refusal);
+            }
+        };
+        let row = OutboxRow {
+            row: self.sends.row(),
+            id,
+            to,
+            fp,
+            generation: self.me.generation,
+            seq,
+            message: body.message,
+            priority,
+            ts: now.wall,
+            exp,
+            wire: sealed.wire,
+            env_hash: sealed.env_hash,
+            kid: sealed.kid,
+            seals: 1,
+            state: OutboxState::Pending,
+            path: None,
+        };
+        self.delivery.add(&row);
+        self.write(Write::Outbox(row));
+        self.connect_soon(now, to);
+        Ok(SentRow { to, fp, state: OutboxState::Pending, retired: false })
+    }
+
+    /// Seals a body to a member under its best known key.
+    #[expect(clippy::too_many_arguments, reason = "each is one field of the header")]
+    pub(crate) fn seal_dm(
+        &mut self,
+        now: Now,
+        id: MessageId,
+        to: PeerId,
+        body: &Body,
+        fp: Fingerprint,
+        priority: Priority,
+        exp: UnixMs,
+    ) -> Result<SealedEnvelope, Refusal> {
+        let sender = self
+            .peers
+            .entry(to)
+            .sender(&to, &self.roster, now, &mut self.entropy)
+            .ok_or_else(|| Refusal::NotFound(format!("no key of {to} is known to seal to")))?;
+        let header = Header {
+            suite: Suite::Box,
+            mesh: self.me.mesh,
+            channel: Channel::Dm,
+            from: self.me.id,
+            auth: None,
+            to: Recipient::Peer(to),
+            id,
+            ts: now.wall,
+            exp,
+            fp,
+            head: self.roster.head(),
+            spk: None,
+            kid: Kid([0; 16]),
+            nonce: [0; 24],
+            priority,
+            stream: None,
+            rpc: None,
+            group: None,
+        };
+        let entropy = self.entropy.bytes();
+        seal(header, &body.encode(), &sender, &entropy, &self.me.key)
+            .map_err(|large| Refusal::TooLarge { size: large.size, limit: large.limit })
+    }
+
+    /// The recipient does not hold the key: seal the same message to another, same id and fp.
+    pub(crate) fn seal_again(&mut self, now: Now, row: OutboxRow) {
+        let Some(item) = self.delivery.item(row.row) else { return };
+        if item.seals >= SEALS_MAX {
+            self.fail(now, row.row, OutboxState::Dead("unknown-kid".to_owned()));
+            return;
+        }
+        let seals = item.seals + 1;
+        let lowest = self.delivery.conversation(row.to).lowest();
+        let place = Place { generation: row.generation, seq: row.seq, lowest };
+        let prekey = self.keyring.current(now.wall).cloned();
+        let body = Body { message: row.message, place: Some(place), prekey };
+        match self.seal_dm(now, row.id, row.to, &body, row.fp, row.priority, row.exp) {
+            Ok(SealedEnvelope { wire, env_hash, kid }) => {
+                self.write(Write::Reseal { row: row.row, wire: wire.clone(), env_hash, kid, seals });
+                self.delivery.resealed(row.row, wire, env_hash, kid);
+            }
+            Err(_) => self.fail(now, row.row, OutboxState::Dead("unknown-kid".to_owned())),
+        }
+    }
+
+    /// Mints fresh ids for rows that ended undelivered, and retires theirs.
+    fn send_again(&mut self, now: Now, token: Token, rows: Vec<RequeueRow>) {
+        let mut fresh = Vec::with_capacity(rows.len());
+        for RequeueRow { row, id: _, to, message, priority, life } in rows {
+            let id = MessageId(self.entropy.bytes());
+            let send = Send { id: None, to: vec![to], message, priority, life };
+            let exp = now.wall.plus(life.min(MESSAGE_LIFE_MAX));
+            let recorded =
+                self.check(&send).and_then(|()| self.enqueue(now, id, to, send.message, priority, exp).map(drop));
+            match recorded {
+                Ok(()) => {
+                    self.write(Write::Retire { row, replaced_by: id });
+                    fresh.push(id);
+                }
+                Err(refusal) if fresh.is_empty() => return self.refuse(token, refusal),
+                Err(_) => break,
+            }
+        }
+        self.reply(token, Reply::Requeued(fresh));
+    }
+
+    /// Cancels rows that no transport ever saw.
+    pub(crate) fn abort(&mut self, now: Now, token: Token, id: MessageId) {
+        let rows = self.delivery.under(&id);
+        let untouched: Vec<Row> = rows
+            .iter()
+            .copied()
+            .filter(|row| self.delivery.item(*row).is_some_and(|item| !item.transmitted))
+            .collect();
+        if untouched.is_empty() {
+            let what = if rows.is_empty() { "is under way" } else { "was transmitted already" };
+            return self.refuse(token, Refusal::NotFound(format!("nothing to abort: no row of {id} that {what}")));
+        }
+        for row in untouched {
+            self.fail(now, row, OutboxState::Aborted);
+        }
+        self.reply(token, Reply::Done);
+    }
+
+    /// Ends a row without delivery, and lets the recipient's conversation go on.
+    pub(crate) fn fail(&mut self, now: Now, row: Row, state: OutboxState) {
+        let Some(item) = self.delivery.settle(row) else { return };
+        self.write(Write::OutboxState { row, state: state.clone(), path: item.path, at: now.wall });
+        self.event(Event::Outbox { id: item.id, to: item.to, state, path: item.path, at: now.wall });
+        if item.transmitted {
+            self.tell_settled(now, item.to);
+        }
+    }
+
+    /// A row reached a state; `path` overrides the way it is known to have gone.
+    pub(crate) fn settle(&mut self, now: Now, row: Row, state: OutboxState, path: Option<PathKind>) {
+        let Some(item) = self.delivery.settle(row) else { return };
+        let path = path.or(item.path);
+        self.write(Write::OutboxState { row, state: state.clone(), path, at: now.wall });
+        self.event(Event::Outbox { id: item.id, to: item.to, state, path, at: now.wall });
+    }
+
+    /// Ends rows whose time ran out here.
+    pub(crate) fn expire(&mut self, now: Now) {
+        for row in self.delivery.expired(now.wall) {
+            self.fail(now, row, OutboxState::Expired("expired".to_owned()));
+        }
+    }
+
+    /// fp = HMAC(local secret, T("req", mesh, from, channel, to, id, body)): equal across re-seals.
+    fn fingerprint(&self, to: &PeerId, id: &MessageId, message: &Message) -> Fingerprint {
+        let content = Body { message: message.clone(), place: None, prekey: None }.encode();
+        let channel = [Channel::Dm as u8];
+        let request =
+            transcript("req", &[&self.me.mesh.0, &self.me.id.0, &channel, &to.0, &id.0, &content]);
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.me.fp_secret).expect("HMAC takes keys of any length");
+        mac.update(&request);
+        Fingerprint(mac.finalize().into_bytes().into())
+    }
+}
+
+/// Sealings of one message before it is dead: the weekly key, the first key, and three weeks' worth.
+const SEALS_MAX: u32 = 5;

@@ -1,0 +1,463 @@
+//! The uplink: this node's session with its coordinator (protocol.md §6).
+//!
+//! Down → opening → challenged → welcomed → ready. The log comes first, then mail is claimed. Both
+//! sides ping; a silent link is dropped; a lost one is tried again after a growing, jittered pause.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::chain::Pending;
+use crate::delivery::Via;
+use crate::endpoint::{Endpoint, Event, OutboxState, Output, Refusal, Reply, Token, UplinkStatus, Write, earliest};
+use crate::entropy::Entropy;
+use crate::hello::{Answer, HelloError, HelloRole, SignedHello, verify_welcome};
+use crate::id::{EnvHash, InviteLookup, PeerId};
+use crate::limits::{CLOCK_SKEW_MAX, HANDSHAKE_TIMEOUT, LINK_SILENCE_MAX, PING_EVERY};
+use crate::time::{Monotonic, Now, UnixMs};
+use crate::wire::{Claim, SignedBytes, ToCoordinator, ToNode};
+
+/// The uplink's state.
+#[derive(Debug)]
+pub(crate) struct Uplink {
+    state: State,
+    status: UplinkStatus,
+    /// Attempts since the last welcome.
+    attempts: u32,
+    /// Sockets of this process, counted for the coordinator.
+    counter: u64,
+    heard: Monotonic,
+    pinged: Monotonic,
+    /// The coordinator asked for a rest.
+    paused_until: Option<Monotonic>,
+    /// It said when to come back.
+    come_back_at: Option<Monotonic>,
+    skew_ms: Option<i64>,
+    requests: BTreeMap<u64, Asked>,
+    next_request: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Down { retry_at: Monotonic },
+    Opening { since: Monotonic },
+    AwaitChallenge { since: Monotonic },
+    AwaitWelcome { since: Monotonic, hello: Box<SignedHello> },
+    /// Welcomed; the log is being fetched.
+    Syncing,
+    Ready,
+}
+
+/// A request under way at the coordinator.
+#[derive(Debug)]
+enum Asked {
+    Append(Pending),
+    Plain { token: Token },
+}
+
+impl Uplink {
+    /// Connects at the first timeout.
+    pub(crate) fn new(now: Monotonic) -> Self {
+        Self {
+            state: State::Down { retry_at: now },
+            status: UplinkStatus::Connecting,
+            attempts: 0,
+            counter: 0,
+            heard: now,
+            pinged: now,
+            paused_until: None,
+            come_back_at: None,
+            skew_ms: None,
+            requests: BTreeMap::new(),
+            next_request: 1,
+        }
+    }
+
+    /// Whether envelopes may be put.
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready)
+    }
+
+    pub(crate) fn status(&self) -> &UplinkStatus {
+        &self.status
+    }
+
+    pub(crate) fn skew_ms(&self) -> Option<i64> {
+        self.skew_ms
+    }
+
+    /// Whether the coordinator asked not to be sent envelopes yet.
+    pub(crate) fn is_paused(&self, now: Monotonic) -> bool {
+        self.paused_until.is_some_and(|until| until > now)
+    }
+
+    /// When something is due.
+    pub(crate) fn deadline(&self) -> Option<Monotonic> {
+        let due = match &self.state {
+            State::Down { retry_at } => *retry_at,
+            State::Opening { since } | State::AwaitChallenge { since } | State::AwaitWelcome { since, .. } => {
+                *since + HANDSHAKE_TIMEOUT
+            }
+            State::Syncing | State::Ready => {
+                (self.heard + LINK_SILENCE_MAX).min(self.heard.max(self.pinged) + PING_EVERY)
+            }
+        };
+        earliest([Some(due), self.paused_until])
+    }
+
+    /// Numbers a request.
+    fn ask(&mut self, asked: Asked) -> u64 {
+        let request = self.next_request;
+        self.next_request += 1;
+        self.requests.insert(request, asked);
+        request
+    }
+
+    /// The pause before the next attempt: doubling, up to half a minute, spread over its upper half so
+    /// that a restarted coordinator is not met by all at once.
+    fn pause(&mut self, now: Monotonic, entropy: &mut Entropy) -> Monotonic {
+        if let Some(at) = self.come_back_at.take() {
+            return at;
+        }
+        let full = RETRY_FIRST.saturating_mul(1 << self.attempts.min(7)).min(RETRY_MAX);
+        self.attempts = self.attempts.saturating_add(1);
+        let half = u64::try_from(full.as_millis() / 2).unwrap_or(u64::MAX);
+        now + Duration::from_millis(half + entropy.below(half))
+    }
+}
+
+impl Endpoint {
+    pub(crate) fn uplink_timeout(&mut self, now: Now) {
+        let uplink = &mut self.uplink;
+        if uplink.paused_until.is_some_and(|until| until <= now.monotonic) {
+            uplink.paused_until = None;
+        }
+        match &uplink.state {
+            State::Down { retry_at } if *retry_at <= now.monotonic => {
+                uplink.state = State::Opening { since: now.monotonic };
+                self.out(Output::ConnectUplink);
+            }
+            State::Opening { since } | State::AwaitChallenge { since } | State::AwaitWelcome { since, .. }
+                if *since + HANDSHAKE_TIMEOUT <= now.monotonic =>
+            {
+                self.drop_uplink(now, "the coordinator did not answer in time");
+            }
+            State::Syncing | State::Ready if uplink.heard + LINK_SILENCE_MAX <= now.monotonic => {
+                self.drop_uplink(now, "the coordinator went silent");
+            }
+            State::Syncing | State::Ready if uplink.heard.max(uplink.pinged) + PING_EVERY <= now.monotonic => {
+                uplink.pinged = now.monotonic;
+                self.out(Output::SendUplink(ToCoordinator::Ping { nonce: 0 }.encode()));
+            }
+            State::Down { .. }
+            | State::Opening { .. }
+            | State::AwaitChallenge { .. }
+            | State::AwaitWelcome { .. }
+            | State::Syncing
+            | State::Ready => {}
+        }
+    }
+
+    pub(crate) fn uplink_opened(&mut self, now: Now) {
+        self.uplink.heard = now.monotonic;
+        self.uplink.pinged = now.monotonic;
+        self.uplink.state = State::AwaitChallenge { since: now.monotonic };
+    }
+
+    pub(crate) fn uplink_closed(&mut self, now: Now, why: String) {
+        if matches!(self.uplink.state, State::Down { .. }) {
+            return;
+        }
+        let retry_at = self.uplink.pause(now.monotonic, &mut self.entropy);
+        self.uplink.state = State::Down { retry_at };
+        self.delivery.path_closed(Via::Uplink);
+        // Without the coordinator nobody says who is here.
+        for (_, peer) in self.peers.iter_mut() {
+            peer.online = false;
+            peer.relay_paused_until = None;
+        }
+        for asked in std::mem::take(&mut self.uplink.requests).into_values() {
+            match asked {
+                Asked::Append(pending) => self.append_later(now, pending),
+                Asked::Plain { token } => self.refuse(token, Refusal::CoordinatorAway),
+            }
+        }
+        self.show_uplink(UplinkStatus::Offline(why));
+    }
+
+    /// Closes from this side.
+    fn drop_uplink(&mut self, now: Now, why: &str) {
+        self.out(Output::CloseUplink(why.to_owned()));
+        self.uplink_closed(now, why.to_owned());
+    }
+
+    fn show_uplink(&mut self, status: UplinkStatus) {
+        if self.uplink.status != status {
+            self.uplink.status = status.clone();
+            self.event(Event::Uplink(status));
+        }
+    }
+
+    pub(crate) fn uplink_frame(&mut self, now: Now, frame: &Bytes) {
+        self.uplink.heard = now.monotonic;
+        let frame = match ToNode::decode(frame) {
+            Ok(frame) => frame,
+            Err(error) => return self.drop_uplink(now, &format!("the coordinator sent a malformed frame: {error}")),
+        };
+        match (&self.uplink.state, frame) {
+            (State::AwaitChallenge { .. }, ToNode::Challenge { challenge }) => self.challenged(now, &challenge),
+            (State::AwaitWelcome { .. }, ToNode::Welcome { welcome }) => self.welcomed(now, &welcome),
+            (_, ToNode::Error { code, text }) => self.drop_uplink(now, &format!("{text} ({code})")),
+            (_, ToNode::Ping { nonce }) => self.out(Output::SendUplink(ToCoordinator::Pong { nonce }.encode())),
+            (_, ToNode::Pong { .. }) => {}
+            (_, ToNode::GoingAway { reconnect_after_ms }) => {
+                let at = now.monotonic + Duration::from_millis(reconnect_after_ms).min(RETRY_MAX);
+                self.uplink.come_back_at = Some(at);
+            }
+            (State::Syncing | State::Ready, frame) => self.served(now, frame),
+            (
+                State::Down { .. }
+                | State::Opening { .. }
+                | State::AwaitChallenge { .. }
+                | State::AwaitWelcome { .. },
+                _,
+            ) => self.drop_uplink(now, "the coordinator spoke before its welcome"),
+        }
+    }
+
+    fn challenged(&mut self, now: Now, challenge: &Bytes) {
+        self.uplink.counter += 1;
+        let answer = Answer {
+            identity: &self.me.key,
+            role: HelloRole::ControlPlane,
+            auth: None,
+            mesh: self.me.mesh,
+            coordinators: self.roster.coordinators(),
+            origin: &self.me.origin,
+            nonce: self.entropy.bytes(),
+            features: &[],
+            head: self.roster.head(),
+            instance: self.me.instance,
+            counter: self.uplink.counter,
+            now: now.wall,
+        };
+        match SignedHello::answer(challenge, &answer) {
+            Ok(hello) => {
+                let signed = SignedBytes { stmt: hello.stmt().clone(), sig: hello.sig() };
+                let frame = ToCoordinator::Hello { hello: signed, attestation: Bytes::new() };
+                self.uplink.state = State::AwaitWelcome { since: now.monotonic, hello: Box::new(hello) };
+                self.uplink.skew_ms = None;
+                self.out(Output::SendUplink(frame.encode()));
+            }
+            Err(error) => self.hello_failed(now, &error),
+        }
+    }
+
+    fn hello_failed(&mut self, now: Now, error: &HelloError) {
+        if let HelloError::Skew { ours, theirs } = error {
+            let skew = i64::try_from(ours.0).unwrap_or(i64::MAX) - i64::try_from(theirs.0).unwrap_or(0);
+            self.uplink.skew_ms = Some(skew);
+            let minutes = ours.distance(*theirs).as_secs() / 60;
+            let which = if ours > theirs { "ahead of" } else { "behind" };
+            let text = format!(
+                "this machine's clock is {minutes} minutes {which} the coordinator's (at most {} are allowed): \
+                 set it right; nothing is lost meanwhile",
+                CLOCK_SKEW_MAX.as_secs() / 60
+            );
+            return self.drop_uplink(now, &text);
+        }
+        self.drop_uplink(now, &error.to_string());
+    }
+
+    fn welcomed(&mut self, now: Now, welcome: &SignedBytes) {
+        let State::AwaitWelcome { hello, .. } = &self.uplink.state else { return };
+        let welcome = match verify_welcome(&welcome.stmt, &welcome.sig, hello, now.wall) {
+            Ok(welcome) => welcome,
+            Err(error) => return self.hello_failed(now, &error),
+        };
+        self.uplink.attempts = 0;
+        self.uplink.state = State::Syncing;
+        self.show_uplink(UplinkStatus::Connected);
+        if !self.coordinator_head(now, welcome.head) {
+            self.synced(now);
+        }
+    }
+
+    /// The log is as long as the coordinator's: mail may flow.
+    pub(crate) fn synced(&mut self, now: Now) {
+        if !matches!(self.uplink.state, State::Syncing) {
+            return;
+        }
+        self.uplink.state = State::Ready;
+        self.publish_prekey(now);
+        let members = self.roster.members().map(|member| member.id).filter(|id| *id != self.me.id);
+        let members: Vec<PeerId> = members.take(PREKEYS_ASKED_MAX).collect();
+        if !members.is_empty() {
+            self.out(Output::SendUplink(ToCoordinator::PrekeyGet { members }.encode()));
+        }
+        let claim = ToCoordinator::Claim { messages: CLAIM_MESSAGES, bytes: CLAIM_BYTES };
+        self.out(Output::SendUplink(claim.encode()));
+        self.appends_again(now);
+    }
+
+    pub(crate) fn publish_prekey(&mut self, now: Now) {
+        if self.uplink.is_ready()
+            && let Some(prekey) = self.keyring.current(now.wall).cloned()
+        {
+            self.out(Output::SendUplink(ToCoordinator::PrekeyPut { prekey }.encode()));
+        }
+    }
+
+    /// Frames of a welcomed coordinator.
+    fn served(&mut self, now: Now, frame: ToNode) {
+        match frame {
+            ToNode::Accepted { env_hashes } => self.accepted(now, &env_hashes),
+            ToNode::Refused { env_hash, code, retry_ms } => self.refused(now, &env_hash, code, retry_ms),
+            ToNode::Deliver { claim, queued, envelope } => self.mail_from_uplink(claim, queued, envelope),
+            ToNode::Receipt { claim, receipt } => {
+                if !self.receipted(now, &receipt, Via::Uplink) {
+                    self.rejected("signature", None);
+                }
+                self.inbox.receipts.drop_claim(claim);
+            }
+            ToNode::Expired { claim, env_hash } => self.queue_expired(now, claim, &env_hash),
+            ToNode::Entries { from, entries, size } => self.entries(now, from, &entries, size),
+            ToNode::Appended { request, entry } => {
+                if let Some(Asked::Append(pending)) = self.uplink.requests.remove(&request) {
+                    self.appended(now, pending, &entry);
+                }
+            }
+            ToNode::Conflict { request, size, .. } => {
+                if let Some(Asked::Append(pending)) = self.uplink.requests.remove(&request) {
+                    self.append_later(now, pending);
+                    self.fetch_log(size);
+                }
+            }
+            ToNode::Failed { request, code, text } => match self.uplink.requests.remove(&request) {
+                Some(Asked::Append(pending)) => self.refuse(pending.token, Refusal::Denied { code, text }),
+                Some(Asked::Plain { token }) => self.refuse(token, Refusal::Denied { code, text }),
+                None => {}
+            },
+            ToNode::Done { request } => {
+                if let Some(Asked::Plain { token }) = self.uplink.requests.remove(&request) {
+                    self.reply(token, Reply::Done);
+                }
+            }
+            ToNode::Prekeys { prekeys } => {
+                for prekey in &prekeys {
+                    self.learn_prekey(now, None, prekey);
+                }
+            }
+            ToNode::Presence { complete, peers } => self.presence(now, complete, &peers),
+            ToNode::Challenge { .. } | ToNode::Welcome { .. } => {
+                self.drop_uplink(now, "the coordinator greeted twice");
+            }
+            ToNode::GoingAway { .. } | ToNode::Error { .. } | ToNode::Ping { .. } | ToNode::Pong { .. } => {}
+        }
+    }
+
+    fn accepted(&mut self, now: Now, env_hashes: &[EnvHash]) {
+        for env_hash in env_hashes {
+            let Some((row, item)) = self.delivery.find(env_hash) else { continue };
+            let (id, to, path) = (item.id, item.to, item.path);
+            if self.delivery.accepted(row) {
+                let (state, at) = (OutboxState::Accepted, now.wall);
+                self.write(Write::OutboxState { row, state: state.clone(), path, at });
+                self.event(Event::Outbox { id, to, state, path, at });
+            }
+        }
+    }
+
+    fn refused(&mut self, now: Now, env_hash: &EnvHash, code: String, retry_ms: u64) {
+        let Some((row, item)) = self.delivery.find(env_hash) else { return };
+        let to = item.to;
+        if retry_ms == 0 {
+            return self.fail(now, row, OutboxState::Rejected(code));
+        }
+        let until = now.monotonic + Duration::from_millis(retry_ms).min(PAUSE_MAX);
+        if code == "recipient-full" {
+            self.peers.entry(to).relay_paused_until = Some(until);
+        } else {
+            self.uplink.paused_until = Some(until);
+        }
+        self.delivery.give_back(row);
+    }
+
+    fn queue_expired(&mut self, now: Now, claim: Claim, env_hash: &EnvHash) {
+        self.inbox.receipts.drop_claim(claim);
+        if let Some((row, _)) = self.delivery.find(env_hash) {
+            self.fail(now, row, OutboxState::Expired("expired-in-queue".to_owned()));
+        }
+    }
+
+    fn presence(&mut self, now: Now, complete: bool, peers: &[(PeerId, bool)]) {
+        let mut changes: BTreeMap<PeerId, bool> = BTreeMap::new();
+        if complete {
+            changes.extend(self.peers.iter_mut().filter(|(_, peer)| peer.online).map(|(id, _)| (*id, false)));
+        }
+        changes.extend(peers.iter().copied());
+        for (peer, online) in changes {
+            if peer == self.me.id || self.roster.member(&peer).is_none() {
+                continue;
+            }
+            let record = self.peers.entry(peer);
+            if record.online != online {
+                record.online = online;
+                self.event(Event::Presence { peer, online });
+            }
+            if online && !self.delivery.towards(&peer).is_empty() {
+                self.connect_soon(now, peer);
+            }
+        }
+    }
+
+    /// Sends an append on its way.
+    pub(crate) fn ask_append(&mut self, pending: Pending, entry: Bytes) {
+        let request = self.uplink.ask(Asked::Append(pending));
+        self.out(Output::SendUplink(ToCoordinator::LogAppend { request, entry }.encode()));
+    }
+
+    pub(crate) fn put_invite(
+        &mut self,
+        token: Token,
+        lookup: InviteLookup,
+        blob: Bytes,
+        exp: UnixMs,
+        uses: u64,
+    ) {
+        if !self.uplink.is_ready() {
+            return self.refuse(token, Refusal::CoordinatorAway);
+        }
+        let request = self.uplink.ask(Asked::Plain { token });
+        let frame = ToCoordinator::InvitePut { request, lookup, blob, exp, uses };
+        self.out(Output::SendUplink(frame.encode()));
+    }
+
+    pub(crate) fn delete_invite(&mut self, token: Token, lookup: InviteLookup) {
+        if !self.uplink.is_ready() {
+            return self.refuse(token, Refusal::CoordinatorAway);
+        }
+        let request = self.uplink.ask(Asked::Plain { token });
+        self.out(Output::SendUplink(ToCoordinator::InviteDelete { request, lookup }.encode()));
+    }
+}
+
+/// First pause before another attempt; doubles from there.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+
+/// Longest pause before another attempt. An hour of outage costs 120 attempts.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// Longest rest a coordinator can ask for at once.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Unreceipted messages taken at once: a commit of hundreds never starves the socket.
+const CLAIM_MESSAGES: u64 = 2_048;
+
+/// Unreceipted bytes taken at once.
+const CLAIM_BYTES: u64 = 8 << 20;
+
+/// Members whose prekeys are asked for at connect. Others are sealed to by the key in the log, and
+/// teach theirs with their first message.
+const PREKEYS_ASKED_MAX: usize = 1_024;

@@ -1,0 +1,3 @@
+//! Facts that need more than one crate, one module a subject.
+
+mod vectors;

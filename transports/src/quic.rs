@@ -1,0 +1,344 @@
+//! Direct links over QUIC (protocol.md §9). One endpoint on the node's one UDP socket, one certificate
+//! per process, TLS 1.3 with both sides proving theirs, no 0-RTT and no resumption.
+//!
+//! Dialling: race the candidates → the winner opens the one bidirectional stream and writes the conn
+//! id (16 bytes) → both directions carry u32be length ‖ frame. Accepting: TLS lets expected
+//! certificates in → the conn id names the attempt, which is used up → the link goes to `accept`. The
+//! conn id on the stream tells the acceptor which of several racing connections was chosen.
+
+mod credential;
+mod link;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use peerloom_proto::limits::HANDSHAKE_TIMEOUT;
+use peerloom_proto::{CertHash, ConnId};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{
+    ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, ServerConfig,
+};
+use quinn::{TransportConfig, VarInt, WriteError};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{timeout, timeout_at};
+use tracing::{debug, trace};
+
+use self::credential::{Credential, ExpectedServer};
+use self::link::{QuicLink, link_error};
+use crate::expected::Expectations;
+use crate::race::first_success;
+use crate::transport::{
+    AcceptError, BoxFuture, CloseReason, DialError, ExpectError, LinkError, LinkRole, PathKind, PeerAddr,
+    PeerLink, PeerTransport,
+};
+use crate::udp::{self, CandidateScope};
+
+/// Why the transport could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The UDP socket is unusable.
+    #[error("UDP socket failed")]
+    Socket(#[from] io::Error),
+    /// The certificate could not be made.
+    #[error("certificate could not be made")]
+    Certificate(#[from] rcgen::Error),
+    /// The key just made was refused.
+    #[error("certificate key is unusable")]
+    Key(#[from] rustls::Error),
+}
+
+/// Direct links over one UDP socket. Dropping it closes them all.
+#[derive(Debug)]
+pub struct QuicTransport {
+    endpoint: Endpoint,
+    credential: Credential,
+    expected: Arc<Expectations>,
+    accepted: Mutex<mpsc::Receiver<Box<dyn PeerLink>>>,
+    acceptor: AbortHandle,
+}
+
+impl QuicTransport {
+    /// Takes over a bound socket (see [`bind_udp`](crate::bind_udp)) and makes the certificate of this
+    /// process. Must be called on a Tokio runtime.
+    pub fn new(socket: UdpSocket) -> Result<Self, BindError> {
+        let credential = Credential::generate()?;
+        let expected = Arc::new(Expectations::default());
+        let endpoint = Endpoint::new(
+            EndpointConfig::default(),
+            Some(server_config(&credential, expected.clone())),
+            socket,
+            Arc::new(quinn::TokioRuntime),
+        )?;
+        let (links, accepted) = mpsc::channel(ACCEPTED_MAX);
+        let admission = Admission { local_cert: credential.hash(), expected: expected.clone(), links };
+        let acceptor = tokio::spawn(admit_all(endpoint.clone(), admission)).abort_handle();
+        Ok(Self { endpoint, credential, expected, accepted: Mutex::new(accepted), acceptor })
+    }
+
+    /// The address the socket is bound to.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// One attempt: TLS proven, nothing said yet.
+    async fn attempt(&self, config: ClientConfig, addr: SocketAddr) -> io::Result<Connection> {
+        let connecting =
+            self.endpoint.connect_with(config, addr, credential::SERVER_NAME).map_err(io::Error::other)?;
+        Ok(connecting.await?)
+    }
+
+    async fn dial_until(&self, peer: &PeerAddr, deadline: Instant) -> Result<QuicLink, DialError> {
+        let started = Instant::now();
+        let candidates = peer.candidates().len();
+        if candidates == 0 {
+            return Err(DialError::NoCandidates);
+        }
+        let verifier = Arc::new(ExpectedServer::new(peer.peer_cert));
+        let config = client_config(&self.credential, verifier.clone());
+        let attempts = peer.candidates().iter().copied().map(|addr| self.attempt(config.clone(), addr));
+        let outcome = timeout_at(deadline.into(), first_success(attempts, CANDIDATE_STAGGER)).await;
+        let last = match outcome {
+            // The peer may refuse our certificate at any moment from here on.
+            Ok(Ok(connection)) => match self.open(peer, connection).await {
+                Ok(link) => return Ok(link),
+                Err(WriteError::ConnectionLost(error)) => Some(error.into()),
+                Err(other) => Some(io::Error::other(other)),
+            },
+            Ok(Err(mut errors)) => errors.pop(),
+            Err(_) => None,
+        };
+        let timed_out = DialError::TimedOut { candidates, waited: started.elapsed() };
+        if let Some(presented) = verifier.mismatch() {
+            return Err(DialError::WrongPeer { expected: peer.peer_cert, presented });
+        }
+        Err(last.map_or(timed_out, |last| dial_error(candidates, started, last)))
+    }
+
+    /// Opens the stream of the chosen connection and names the attempt on it.
+    async fn open(&self, peer: &PeerAddr, connection: Connection) -> Result<QuicLink, WriteError> {
+        let (mut send, recv) = connection.open_bi().await?;
+        send.write_all(peer.conn.as_bytes()).await?;
+        let local_cert = self.credential.hash();
+        Ok(QuicLink::new(connection, LinkRole::Dialler, peer.conn, local_cert, peer.peer_cert, send, recv))
+    }
+}
+
+impl PeerTransport for QuicTransport {
+    fn kind(&self) -> PathKind {
+        PathKind::Quic
+    }
+
+    fn local_cert(&self) -> CertHash {
+        self.credential.hash()
+    }
+
+    fn candidates(&self, scope: CandidateScope) -> Vec<SocketAddr> {
+        self.local_addr().map(|local| udp::candidates(local, scope)).unwrap_or_else(|error| {
+            debug!(%error, "The UDP socket has no address.");
+            Vec::new()
+        })
+    }
+
+    fn open_links(&self) -> usize {
+        self.endpoint.open_connections()
+    }
+
+    fn expect(&self, conn: ConnId, peer_cert: CertHash, until: Instant) -> Result<(), ExpectError> {
+        self.expected.add(conn, peer_cert, until)
+    }
+
+    fn forget(&self, conn: &ConnId) {
+        self.expected.forget(conn);
+    }
+
+    fn dial<'a>(
+        &'a self,
+        peer: &'a PeerAddr,
+        deadline: Instant,
+    ) -> BoxFuture<'a, Result<Box<dyn PeerLink>, DialError>> {
+        Box::pin(async move {
+            let link = self.dial_until(peer, deadline).await?;
+            Ok(Box::new(link) as Box<dyn PeerLink>)
+        })
+    }
+
+    fn accept(&self) -> BoxFuture<'_, Result<Box<dyn PeerLink>, AcceptError>> {
+        Box::pin(async move { self.accepted.lock().await.recv().await.ok_or(AcceptError::ShutDown) })
+    }
+
+    fn shut_down(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.acceptor.abort();
+            self.endpoint.close(close_code(CloseReason::ShuttingDown), b"");
+            if timeout(SHUT_DOWN_TIMEOUT, self.endpoint.wait_idle()).await.is_err() {
+                debug!(open = self.open_links(), "Some peers were not told of the shutdown.");
+            }
+        })
+    }
+}
+
+impl Drop for QuicTransport {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+        self.endpoint.close(close_code(CloseReason::ShuttingDown), b"");
+    }
+}
+
+/// What an inbound connection is judged by, and where it goes.
+#[derive(Clone)]
+struct Admission {
+    local_cert: CertHash,
+    expected: Arc<Expectations>,
+    links: mpsc::Sender<Box<dyn PeerLink>>,
+}
+
+async fn admit_all(endpoint: Endpoint, admission: Admission) {
+    let mut handshakes = JoinSet::new();
+    while let Some(incoming) = endpoint.accept().await {
+        while handshakes.try_join_next().is_some() {}
+        if admission.expected.is_empty() || handshakes.len() >= HANDSHAKES_MAX {
+            incoming.refuse();
+            continue;
+        }
+        // A flood from forged addresses must not keep the real peer out.
+        if handshakes.len() >= HANDSHAKES_UNVALIDATED_MAX && !incoming.remote_address_validated() {
+            if incoming.retry().is_err() {
+                trace!("Address was validated after all; the peer will try again.");
+            }
+            continue;
+        }
+        handshakes.spawn(admit_in_time(incoming, admission.clone()));
+    }
+}
+
+async fn admit_in_time(incoming: Incoming, admission: Admission) {
+    match timeout(HANDSHAKE_TIMEOUT, admit(incoming, admission)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "Inbound QUIC connection refused."),
+        Err(_) => debug!("Inbound QUIC connection never named its attempt."),
+    }
+}
+
+async fn admit(incoming: Incoming, admission: Admission) -> Result<(), LinkError> {
+    let connection = incoming.await.map_err(|error| link_error(&error))?;
+    let Some(peer_cert) = credential::peer_cert(&connection) else {
+        return Err(refuse(&connection));
+    };
+    let (send, mut recv) = connection.accept_bi().await.map_err(|error| link_error(&error))?;
+    let mut conn = ConnId([0; ConnId::LEN]);
+    if recv.read_exact(&mut conn.0).await.is_err() {
+        return Err(refuse(&connection));
+    }
+    if !admission.expected.take(&conn, &peer_cert) {
+        return Err(refuse(&connection));
+    }
+    let link =
+        QuicLink::new(connection, LinkRole::Acceptor, conn, admission.local_cert, peer_cert, send, recv);
+    // Waiting for room is bounded by the handshake's time; a link nobody takes is dropped and closed.
+    admission.links.send(Box::new(link)).await.map_err(|_| LinkError::Closed(CloseReason::ShuttingDown))
+}
+
+fn refuse(connection: &Connection) -> LinkError {
+    connection.close(close_code(CloseReason::Refused), b"");
+    LinkError::Closed(CloseReason::Refused)
+}
+
+/// What the last failure of a dial means to the dialler.
+fn dial_error(candidates: usize, started: Instant, last: io::Error) -> DialError {
+    let source = last.get_ref();
+    let ended: Option<&ConnectionError> = source.and_then(|source| source.downcast_ref());
+    let cause = ended.map(link_error);
+    let stopping = source.and_then(|source| source.downcast_ref()) == Some(&ConnectError::EndpointStopping)
+        || ended == Some(&ConnectionError::LocallyClosed);
+    if cause == Some(LinkError::Closed(CloseReason::Refused)) {
+        DialError::Refused
+    } else if cause == Some(LinkError::Lost(io::ErrorKind::TimedOut)) {
+        DialError::TimedOut { candidates, waited: started.elapsed() }
+    } else if stopping {
+        DialError::ShutDown
+    } else {
+        DialError::Unreachable { candidates, last }
+    }
+}
+
+fn close_code(reason: CloseReason) -> VarInt {
+    VarInt::from_u32(u32::from(reason.code()))
+}
+
+fn client_config(credential: &Credential, verifier: Arc<ExpectedServer>) -> ClientConfig {
+    let tls = QuicClientConfig::try_from(credential.client_config(verifier))
+        .expect("ring has QUIC's initial suite");
+    let mut config = ClientConfig::new(Arc::new(tls));
+    let mut transport = transport_config();
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(0));
+    config.transport_config(Arc::new(transport));
+    config
+}
+
+fn server_config(credential: &Credential, expected: Arc<Expectations>) -> ServerConfig {
+    let tls = QuicServerConfig::try_from(credential.server_config(expected))
+        .expect("ring has QUIC's initial suite");
+    let mut config = ServerConfig::with_crypto(Arc::new(tls));
+    let mut transport = transport_config();
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(1));
+    config
+        .transport_config(Arc::new(transport))
+        .max_incoming(2 * HANDSHAKES_MAX)
+        .incoming_buffer_size(INCOMING_BYTES_MAX)
+        .incoming_buffer_size_total(INCOMING_BYTES_MAX * HANDSHAKES_MAX as u64);
+    config
+}
+
+fn transport_config() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None)
+        .stream_receive_window(VarInt::from_u32(WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(WINDOW_BYTES))
+        .send_window(u64::from(WINDOW_BYTES))
+        .max_idle_timeout(Some(PATH_SILENCE_MAX.try_into().expect("30 s is a valid idle timeout")))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .initial_rtt(INITIAL_RTT)
+        // The spin bit tells every router the round trip; it helps nobody here.
+        .allow_spin(false);
+    config
+}
+
+/// A candidate gets this head start on the next: time for a LAN to answer before the rest is asked.
+const CANDIDATE_STAGGER: Duration = Duration::from_millis(20);
+
+/// Unacknowledged bytes one link may have in flight, and unread bytes it may hold: 2 MiB is
+/// 160 Mbit/s at 100 ms, and bounds what a reader that does not read costs.
+const WINDOW_BYTES: u32 = 2 << 20;
+
+/// A path silent for this long is dead. The endpoint above decides when a living link is idle.
+const PATH_SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Keeps NAT bindings (the shortest known life is about 20 s) and gives five chances to notice death
+/// within [`PATH_SILENCE_MAX`].
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// First guess of the round trip: a lost first packet is repeated after 300 ms, not after the second
+/// of RFC 9002's 333 ms guess.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// Links that wait for `accept`; further ones wait in their handshake.
+const ACCEPTED_MAX: usize = 64;
+
+/// Handshakes in progress; beyond it peers are refused and stay on the relay.
+const HANDSHAKES_MAX: usize = 64;
+
+/// Handshakes in progress before a peer must prove its address first (RFC 9000 §8.1.2).
+const HANDSHAKES_UNVALIDATED_MAX: usize = 16;
+
+/// Early packets kept for one connection that was not admitted yet.
+const INCOMING_BYTES_MAX: u64 = 64 << 10;
+
+const SHUT_DOWN_TIMEOUT: Duration = Duration::from_secs(1);
