@@ -9,11 +9,13 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use peerloom_proto::limits::{FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, LINK_SILENCE_MAX, PING_EVERY, PRESENCE_LEASE};
+use peerloom_proto::limits::{
+    FRAME_BYTES_MAX, HANDSHAKE_TIMEOUT, LINK_SILENCE_MAX, PING_EVERY, PRESENCE_LEASE,
+};
 use peerloom_proto::wire::{SignedBytes, ToNode};
 use peerloom_proto::{
-    Challenge, HelloCheck, HelloError, HelloRole, MeshId, Monotonic, Now, PeerId, Roster, SignedHello, SignedWelcome,
-    UnixMs, Welcome, verify_hello,
+    Challenge, HelloCheck, HelloError, HelloRole, MeshId, Monotonic, Now, PeerId, Roster, SignedHello,
+    SignedWelcome, UnixMs, Welcome, verify_hello,
 };
 
 use crate::hub::{Command, Hub, SocketId};
@@ -87,7 +89,8 @@ impl Hub {
 
     /// The one frame a stranger may send.
     pub(crate) fn hello(&mut self, now: Now, socket: SocketId, said: &SignedBytes) {
-        let Some(Socket { phase: Phase::Challenged { challenge, at }, .. }) = self.sockets.get(&socket) else {
+        let Some(Socket { phase: Phase::Challenged { challenge, at }, .. }) = self.sockets.get(&socket)
+        else {
             return self.refuse_hello(socket, "hello", "a second hello");
         };
         let check = HelloCheck {
@@ -132,7 +135,9 @@ impl Hub {
         }
         let welcome = self.signed_welcome(now, roster, &hello);
         match self.attach(now, socket, &hello) {
-            Err(_) => return self.refuse_hello(socket, "replaced", "a later connection of this instance is open"),
+            Err(_) => {
+                return self.refuse_hello(socket, "replaced", "a later connection of this instance is open");
+            }
             Ok(Some(older)) => self.expel(older, "replaced", "a later connection took this one's place"),
             Ok(None) => {}
         }
@@ -171,7 +176,9 @@ impl Hub {
                 Phase::Challenged { .. } | Phase::Greeted { .. } if silent >= HANDSHAKE_TIMEOUT => {
                     late.push((*id, "hello-timeout", "no hello in time"));
                 }
-                Phase::Member { .. } if silent >= LINK_SILENCE_MAX => late.push((*id, "silent", "link is silent")),
+                Phase::Member { .. } if silent >= LINK_SILENCE_MAX => {
+                    late.push((*id, "silent", "link is silent"))
+                }
                 Phase::Member { .. }
                     if silent >= PING_EVERY && now.monotonic.since(socket.pinged) >= PING_EVERY =>
                 {

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use peerloom_proto::limits::FRAME_BYTES_MAX;
 use peerloom_proto::wire::{Claim, SignedBytes, ToCoordinator};
 use peerloom_proto::{
-    EnvHash, MeshId, PeerId, Priority, Receipt, ReceiptError, Recipient, SignedReceipt, UnixMs, UnverifiedEnvelope,
-    UnverifiedReceipt, VerifyKey,
+    EnvHash, MeshId, PeerId, Priority, Receipt, ReceiptError, Recipient, SignedReceipt, UnixMs,
+    UnverifiedEnvelope, UnverifiedReceipt, VerifyKey,
 };
 
 /// One frame of a node.

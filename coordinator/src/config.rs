@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use peerloom_proto::Origin;
 
 use crate::proxy::AddressBlock;
+use raw::{
+    BYTES_PER_SECOND, CONNECTIONS_MAX, DATA, HELLOS_PER_SECOND, LISTEN, LOG, LOG_FORMAT, Layers,
+    MESSAGES_PER_SECOND, ORIGIN, STUN, TLS_CERT, TLS_KEY, TRUSTED_PROXY,
+};
 pub use raw::{ConfigFile, Env, RawConfig, Source};
 #[cfg(test)]
 use raw::{SETTINGS, Setting};
-use raw::{
-    BYTES_PER_SECOND, CONNECTIONS_MAX, DATA, LISTEN, LOG, LOG_FORMAT, Layers, MESSAGES_PER_SECOND, ORIGIN, STUN,
-    TLS_CERT, TLS_KEY, TRUSTED_PROXY,
-};
 
 /// Why the configuration means nothing. All of these are usage errors.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +52,9 @@ pub enum ConfigError {
         expected: String,
     },
     /// Nobody could reach this coordinator by its listen address.
-    #[error("--listen {listen} is not a loopback address, so --origin must name where nodes find this coordinator, like --origin https://mesh.example")]
+    #[error(
+        "--listen {listen} is not a loopback address, so --origin must name where nodes find this coordinator, like --origin https://mesh.example"
+    )]
     OriginNeeded {
         /// Where it would listen.
         listen: SocketAddr,
@@ -89,6 +91,8 @@ pub struct Config {
     pub member_messages_per_second: u64,
     /// Sustained bytes a second and member; 0 is unlimited.
     pub member_bytes_per_second: u64,
+    /// Sustained new links a second and address; 0 is unlimited.
+    pub hellos_per_second: u32,
     /// A `tracing` filter.
     pub log: String,
     /// How log lines look.
@@ -143,7 +147,8 @@ impl Config {
     pub fn resolve(flags: &RawConfig, env: &Env, file: &ConfigFile) -> Result<Self, ConfigError> {
         let layers = Layers { flags, env, file };
         let number = "a number";
-        let listen: SocketAddr = layers.get(&LISTEN, |raw| raw.listen.clone()).parse("an address like 0.0.0.0:7700")?;
+        let listen: SocketAddr =
+            layers.get(&LISTEN, |raw| raw.listen.clone()).parse("an address like 0.0.0.0:7700")?;
         let log_format = layers.get(&LOG_FORMAT, |raw| raw.log_format.clone());
         Ok(Self {
             data: data(&layers)?,
@@ -158,6 +163,9 @@ impl Config {
                 .parse(number)?,
             member_bytes_per_second: layers
                 .get(&BYTES_PER_SECOND, |raw| raw.member_bytes_per_second.clone())
+                .parse(number)?,
+            hellos_per_second: layers
+                .get(&HELLOS_PER_SECOND, |raw| raw.hellos_per_second.clone())
                 .parse(number)?,
             log: layers.get(&LOG, |raw| raw.log.clone()).value,
             log_format: match log_format.value.as_str() {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use peerloom_proto::{IdentityKey, hex_of};
 use zeroize::Zeroizing;
 
-use crate::server::FAILED;
+use crate::server::io_exit_code;
 use crate::store::{Identity, ServesMeshes};
 
 const KEY_FILE: &str = "coordinator.key";
@@ -20,7 +20,9 @@ const LOCK_FILE: &str = "lock";
 #[non_exhaustive]
 pub enum DataDirError {
     /// Another coordinator has it.
-    #[error("{path} is in use by another peerloom-coordinator: stop that one, or give this one its own --data")]
+    #[error(
+        "{path} is in use by another peerloom-coordinator: stop that one, or give this one its own --data"
+    )]
     InUse {
         /// The directory.
         path: PathBuf,
@@ -34,13 +36,17 @@ pub enum DataDirError {
         owner: u32,
     },
     /// The key file is not one.
-    #[error("{path} is not a coordinator key (64 hexadecimal digits); it was left as it is: restore it from a backup")]
+    #[error(
+        "{path} is not a coordinator key (64 hexadecimal digits); it was left as it is: restore it from a backup"
+    )]
     KeyDamaged {
         /// The file.
         path: PathBuf,
     },
     /// The meshes here name a coordinator whose key is gone.
-    #[error("{path} is missing although this data directory serves meshes, whose logs name that key: restore it from a backup")]
+    #[error(
+        "{path} is missing although this data directory serves meshes, whose logs name that key: restore it from a backup"
+    )]
     KeyMissing {
         /// The file.
         path: PathBuf,
@@ -66,10 +72,7 @@ impl DataDirError {
             Self::NotOurs { .. } => (5, "denied"),
             Self::KeyDamaged { .. } => (9, "damaged"),
             Self::KeyMissing { .. } => (11, "missing"),
-            Self::Io { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied => (5, "denied"),
-                _ => FAILED,
-            },
+            Self::Io { source, .. } => io_exit_code(source),
         }
     }
 }

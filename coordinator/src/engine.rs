@@ -155,7 +155,11 @@ impl EngineThreads {
 
 /// Starts hub and writer over an open store. Must be called within a tokio runtime, which then
 /// carries reads, timers and sockets.
-pub async fn start(config: HubConfig, mut store: Store, metrics: Metrics) -> Result<(Engine, EngineThreads), EngineError> {
+pub async fn start(
+    config: HubConfig,
+    mut store: Store,
+    metrics: Metrics,
+) -> Result<(Engine, EngineThreads), EngineError> {
     let clock = Clock { origin: Instant::now() };
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(EngineError::Entropy)?;

@@ -9,7 +9,7 @@ use peerloom_proto::{MeshId, Monotonic, Now, PeerId};
 use crate::batch::After;
 use crate::gossip::Change;
 use crate::hub::{Answer, Hub, Query, ReadFor};
-use crate::mailbox::Notice;
+use crate::mailbox::receipts::Notice;
 use crate::mesh::{Mesh, Reach};
 use crate::store::{MailKind, MailRow, Write};
 

@@ -44,7 +44,9 @@ impl Hub {
             return Ok(None);
         };
         let older = match presence.socket {
-            Reach::Socket(newer) if presence.instance == hello.instance && presence.counter > hello.counter => {
+            Reach::Socket(newer)
+                if presence.instance == hello.instance && presence.counter > hello.counter =>
+            {
                 return Err(newer);
             }
             Reach::Socket(older) => Some(older),
@@ -70,6 +72,19 @@ impl Hub {
         if let Some(queue) = mesh.queues.get_mut(id) {
             queue.detach();
         }
+    }
+
+    /// A node is being switched off: nobody should wait for its lease.
+    pub(crate) fn leave(&mut self, socket: SocketId, mesh_id: &MeshId, id: &PeerId) {
+        let Some(mesh) = self.meshes.get_mut(mesh_id) else { return };
+        if mesh.online.get(id).is_none_or(|presence| presence.socket != Reach::Socket(socket)) {
+            return;
+        }
+        mesh.online.remove(id);
+        if let Some(queue) = mesh.queues.get_mut(id) {
+            queue.detach();
+        }
+        self.changed(*mesh_id, *id, Change::Offline);
     }
 
     /// Ends the leases that ran out.

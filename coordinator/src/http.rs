@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Extension, MatchedPath, Query, Request, State};
@@ -15,7 +16,6 @@ use axum::http::header::{AUTHORIZATION, HeaderMap};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
-use axum::Router;
 use peerloom_proto::limits::LOG_ENTRY_BYTES_MAX;
 use peerloom_proto::{InviteLookup, Origin, PeerId};
 use prometheus_client::registry::Registry;
@@ -96,7 +96,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 }
 
 /// Bounds the time of a request, names the client, counts the answer.
-async fn watch(State(app): Shared, ConnectInfo(peer): ConnectInfo<SocketAddr>, mut request: Request, next: Next) -> Response {
+async fn watch(
+    State(app): Shared,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let forwarded = request.headers().get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok());
     let client = client_address(peer.ip(), forwarded.collect::<Vec<_>>().into_iter(), &app.trusted_proxies);
     request.extensions_mut().insert(Client(client));

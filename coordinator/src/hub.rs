@@ -8,84 +8,40 @@
 //! Dispatch only. Frames go to `admission` (hello), `mailbox` (mail), `meshlog` (entries),
 //! `gossip` (presence), `invites` and `prekeys`; time to `expiry` and the leases.
 
+mod commit;
+mod config;
 mod io;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use peerloom_proto::limits::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
 use peerloom_proto::wire::{ToCoordinator, ToNode};
-use peerloom_proto::{IdentityKey, InviteLookup, MeshId, Monotonic, Now, Origin, PeerId};
+use peerloom_proto::{InviteLookup, MeshId, Monotonic, Now, PeerId};
 
+pub use config::HubConfig;
 pub use io::{
     Answer, Command, CommitFailure, HttpReply, HttpRequest, HttpToken, Input, Query, ReadId, SocketId,
 };
 
 use crate::admission::Socket;
 use crate::arrived::Arrived;
-use crate::batch::{After, Batch, OpenBatch};
+use crate::batch::{Batch, OpenBatch};
 use crate::counters::Counters;
 use crate::draw::Draw;
 use crate::expiry::Sweep;
 use crate::invites::Invites;
 use crate::mailbox::queue::Queue;
 use crate::mesh::Mesh;
-use crate::rate::{Allowance, Throttle};
+use crate::rate::Throttle;
 use crate::recent::Recent;
-use crate::store::{Snapshot, Write};
+use crate::store::Snapshot;
 
 /// Leases, pings and silence are looked after this often: they are counted in tens of seconds.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// Mail is refused this long after the store failed, so that what frees space goes alone.
-const STORE_FAILS_FOR: Duration = Duration::from_secs(1);
-
 /// Reads of the store one socket may wait for; a node that asks for more is not one of ours.
 const READS_PER_SOCKET_MAX: u32 = 64;
-
-/// What the hub is told once.
-pub struct HubConfig {
-    /// Signs welcomes and places in logs.
-    pub key: IdentityKey,
-    /// What nodes know this coordinator as.
-    pub origin: Origin,
-    /// Messages of one member.
-    pub member_messages: Allowance,
-    /// Their bytes.
-    pub member_bytes: Allowance,
-    /// Hellos from one address.
-    pub hellos: Allowance,
-    /// Invite lookups from one address.
-    pub lookups: Allowance,
-    /// Items one queue holds; then `recipient-full`.
-    pub mailbox_messages_max: u64,
-    /// Bytes one queue holds; then `recipient-full`.
-    pub mailbox_bytes_max: u64,
-}
-
-impl HubConfig {
-    /// The limits of protocol.md §16.
-    pub fn new(key: IdentityKey, origin: Origin) -> Self {
-        Self {
-            key,
-            origin,
-            member_messages: Allowance::sustained(200),
-            member_bytes: Allowance::sustained(20_000_000),
-            hellos: Allowance { per_second: 10.0, burst: 30.0 },
-            lookups: Allowance { per_second: 5.0 / 60.0, burst: 5.0 },
-            mailbox_messages_max: MAILBOX_MESSAGES_MAX,
-            mailbox_bytes_max: MAILBOX_BYTES_MAX,
-        }
-    }
-}
-
-impl fmt::Debug for HubConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HubConfig({:?}, {})", self.key, self.origin)
-    }
-}
 
 /// What a read is for.
 #[derive(Clone, Copy, Debug)]
@@ -296,67 +252,9 @@ impl Hub {
             ToCoordinator::InviteDelete { request, lookup } => {
                 self.invite_delete((socket, request), (mesh, id), lookup);
             }
+            ToCoordinator::Goodbye => self.leave(socket, &mesh, &id),
             ToCoordinator::Ping { nonce } => self.send(socket, &ToNode::Pong { nonce }),
             ToCoordinator::Pong { .. } => {}
-        }
-    }
-
-    fn committed(&mut self, now: Now, batch: Batch) {
-        self.writing = false;
-        self.store_fails_until = None;
-        self.counters.batches += 1;
-        self.counters.writes += batch.writes.len() as u64;
-        self.written(batch.writes.iter());
-        for after in batch.after {
-            match after {
-                After::Done { socket, request } => self.send(socket, &ToNode::Done { request }),
-                After::Appended { mesh, by, entry } => self.appended(now, mesh, by, &entry),
-                After::MeshCreated { token, entries, .. } => {
-                    self.reply(token, HttpReply::MeshCreated { entries });
-                }
-                After::ExpirySwept => self.swept(now.monotonic),
-            }
-        }
-    }
-
-    fn commit_failed(&mut self, now: Now, batch: Batch, failure: CommitFailure) {
-        self.writing = false;
-        self.counters.batches_failed += 1;
-        let until = now.monotonic + STORE_FAILS_FOR;
-        self.store_fails_until = Some(until);
-        let settled = failure == CommitFailure::FullButSettled;
-        let (kept, lost): (Vec<Write>, Vec<Write>) =
-            batch.writes.into_iter().partition(|write| settled && write.settles());
-        self.written(kept.iter());
-        for write in lost {
-            match write {
-                Write::PutMail(row) if row.kind == crate::store::MailKind::Envelope => self.not_written(&row),
-                Write::PutMail(row) => self.open.put(row),
-                // Their requests are answered below; nothing of them is kept.
-                Write::MeshCreate { .. } | Write::LogAppend { .. } => {}
-                Write::PutInvite { lookup, .. } => self.invite_not_written(&lookup),
-                again @ (Write::DeleteMail { .. }
-                | Write::PutPrekey { .. }
-                | Write::DeleteInvite { .. }
-                | Write::UseInvite { .. }
-                | Write::DropQueue { .. }) => self.open.push(again),
-            }
-        }
-        for after in batch.after {
-            match after {
-                After::Done { socket, request } => {
-                    self.fail(socket, request, "store", "the coordinator's disk did not take it");
-                }
-                After::Appended { mesh, by, .. } => self.not_appended(now, mesh, &by),
-                After::MeshCreated { token, mesh, .. } => {
-                    self.meshes.remove(&mesh);
-                    self.refuse_http(token, "store", "the coordinator's disk did not take it");
-                }
-                After::ExpirySwept => self.swept(until),
-            }
-        }
-        if !self.open.is_empty() {
-            self.write_again_at = Some(until);
         }
     }
 
@@ -452,4 +350,4 @@ impl Hub {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

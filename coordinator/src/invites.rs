@@ -58,14 +58,19 @@ impl Hub {
         (exp, uses): (UnixMs, u64),
     ) {
         let role = self.meshes.get(&mesh).and_then(Mesh::roster).and_then(|roster| roster.role_of(&owner));
-        let uses_left = u32::try_from(uses).ok().filter(|uses| (1..=INVITE_USES_MAX).contains(&u64::from(*uses)));
+        let uses_left =
+            u32::try_from(uses).ok().filter(|uses| (1..=INVITE_USES_MAX).contains(&u64::from(*uses)));
         let refused = match (role, uses_left) {
             (None | Some(Role::Member), _) => Some(("log-authority", "only an owner or admin may invite")),
             (_, None) => Some(("size", "an invite serves 1 to 100 admissions")),
             _ if blob.len() > BLOB_BYTES_MAX => Some(("size", "the blob is too large for an invite")),
             _ if exp <= now.wall => Some(("expired", "the invite has ended already")),
-            _ if self.invites.live_of(&mesh) >= INVITES_MAX => Some(("size", "the mesh has 1,000 live invites")),
-            _ if self.invites.0.contains_key(&lookup) => Some(("conflict", "there is an invite of that lookup")),
+            _ if self.invites.live_of(&mesh) >= INVITES_MAX => {
+                Some(("size", "the mesh has 1,000 live invites"))
+            }
+            _ if self.invites.0.contains_key(&lookup) => {
+                Some(("conflict", "there is an invite of that lookup"))
+            }
             _ => None,
         };
         let (None, Some(uses_left)) = (refused, uses_left) else {
@@ -145,7 +150,8 @@ impl Hub {
 
     /// The store's word on a lookup.
     pub(crate) fn invite_read(&mut self, now: Now, token: HttpToken, lookup: &InviteLookup, answer: Answer) {
-        let live = self.invites.0.get(lookup).is_some_and(|invite| invite.exp > now.wall && invite.uses_left > 0);
+        let live =
+            self.invites.0.get(lookup).is_some_and(|invite| invite.exp > now.wall && invite.uses_left > 0);
         match answer {
             Answer::Invite(Some(blob)) if live => {
                 self.counters.invites_found += 1;

@@ -4,25 +4,25 @@
 // From the command line to a listening process.
 pub mod config;
 pub mod datadir;
-pub mod server;
 mod http;
+pub mod server;
 // What it keeps.
 pub mod store;
 // The machine, without sockets, clock and disk: what enters and leaves it, then its rooms.
-pub mod hub;
+mod admission;
 pub mod arrived;
 pub mod batch;
-mod admission;
-mod mesh;
-mod gossip;
-mod mailbox;
+mod draw;
 mod expiry;
-mod meshlog;
+mod gossip;
+pub mod hub;
 mod invites;
+mod mailbox;
+mod mesh;
+mod meshlog;
 mod prekeys;
 pub mod rate;
 mod recent;
-mod draw;
 // The machine's threads, and the sockets.
 pub mod engine;
 mod outbox;

@@ -3,32 +3,25 @@
 //! 1. [`Hub::put`]        may this sender queue this for that recipient?
 //! 2. [`Hub::enqueue`]    a claim id; handed out at once where there is room, written in parallel
 //! 3. [`Hub::claim`]      how much a node takes at once; [`Hub::pump`] reads on for it
-//! 4. [`Hub::receipt`]    the recipient's signature ends an item; its sender is told the same way
-//! 5. [`Hub::settle`]     the sender has made a receipt or notice durable: that item ends too
-//!
-//! `accepted` is said in [`Hub::written`], after the fsync, or when a receipt came first.
+//! 4. [`Hub::written`]    rows are durable: `accepted` is said
+//! 5. [`Hub::receipt`]    the recipient's signature ends an item (`receipts`)
 
 pub(crate) mod queue;
+pub(crate) mod receipts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
 use peerloom_proto::limits::{CLAIM_LEASE, CLOCK_SKEW_MAX, MESSAGE_LIFE_MAX};
-use peerloom_proto::wire::{Claim, SignedBytes, ToNode};
-use peerloom_proto::{
-    EnvHash, MeshId, Now, PeerId, Recipient, Roster, Signature, SignedReceipt, UnixMs, Value, decode, encode,
-};
+use peerloom_proto::wire::ToNode;
+use peerloom_proto::{EnvHash, MeshId, Now, PeerId, Recipient, UnixMs};
 
 use crate::arrived::Put;
 use crate::hub::{Answer, Hub, Query, ReadFor, ReadId, SocketId};
-use crate::mesh::Mesh;
 use crate::recent::{Progress, RecentPut};
 use crate::store::{MailKind, MailRow, Write};
-use queue::{Handover, Item, NOTICE_PRIORITY, Queue};
-
-/// How long receipts and notices wait for their sender: twice the longest life of a message.
-const NOTICE_LIFE: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+use queue::{Handover, Item, Queue};
+use receipts::unpack;
 
 /// When a sender may try a full queue again, milliseconds. Long enough that a blocked outbox costs
 /// nothing, short enough that a recipient who comes back is served at once.
@@ -45,9 +38,6 @@ const ACCEPTED_PER_FRAME: usize = 1_024;
 
 /// Longest wait a refusal for rate names.
 const RATE_RETRY_MAX: Duration = Duration::from_secs(60);
-
-/// A cap for re-reading what this file encoded: a receipt and its signature.
-const SIGNED_BYTES_MAX: usize = 64 << 10;
 
 /// Why an envelope is not queued.
 enum NotQueued {
@@ -84,7 +74,13 @@ impl Hub {
         }
     }
 
-    fn may_queue(&mut self, now: Now, mesh_id: &MeshId, from: &PeerId, put: &Put) -> Result<PeerId, NotQueued> {
+    fn may_queue(
+        &mut self,
+        now: Now,
+        mesh_id: &MeshId,
+        from: &PeerId,
+        put: &Put,
+    ) -> Result<PeerId, NotQueued> {
         let never = |code| NotQueued::Refused { code, retry_ms: 0 };
         if put.from != *from {
             return Err(never("signature"));
@@ -114,7 +110,10 @@ impl Hub {
                 return Err(NotQueued::Refused { code: "recipient-full", retry_ms: FULL_RETRY_MS });
             }
         }
-        let Some(presence) = mesh.online.get_mut(from) else { return Err(never("not-a-member")) };
+        let Some(presence) = mesh.online.get_mut(from) else {
+            // It said goodbye on this socket: what comes behind that is for its next connection.
+            return Err(NotQueued::Refused { code: "closing", retry_ms: STORE_RETRY_MS });
+        };
         #[expect(clippy::cast_precision_loss, reason = "an envelope is about a megabyte at most")]
         let (messages, bytes) = (1.0, size as f64);
         let wait = presence.messages.wait(&self.config.member_messages, now.monotonic, messages);
@@ -139,21 +138,6 @@ impl Hub {
             self.hand_out(socket, &row, Source::PassingThrough);
         }
         self.open.put(row);
-    }
-
-    /// Queues what `to` is to learn about its own mail, unless it lets such notices pile up.
-    pub(crate) fn notify(&mut self, now: Now, mesh: MeshId, to: PeerId, from: PeerId, notice: Notice) {
-        let full = self.meshes.get(&mesh).and_then(|mesh| mesh.queues.get(&to)).map_or(0, Queue::items);
-        if full >= self.config.mailbox_messages_max.saturating_mul(2) {
-            return;
-        }
-        let (kind, env_hash, bytes) = match notice {
-            Notice::Receipt(receipt) => (MailKind::Receipt, EnvHash([0; 32]), pack(&receipt)),
-            Notice::Expired(env_hash) => (MailKind::Expired, env_hash, Bytes::new()),
-        };
-        let exp = now.wall.plus(NOTICE_LIFE);
-        let seq = self.next_seq();
-        self.enqueue(now, MailRow { seq, mesh, to, from, kind, env_hash, priority: NOTICE_PRIORITY, exp, bytes });
     }
 
     fn hand_out(&mut self, socket: SocketId, row: &MailRow, source: Source) {
@@ -196,7 +180,13 @@ impl Hub {
     }
 
     /// Rows that a pump asked for.
-    pub(crate) fn mail_read(&mut self, now: Now, read: ReadId, (mesh_id, to): (MeshId, PeerId), answer: Answer) {
+    pub(crate) fn mail_read(
+        &mut self,
+        now: Now,
+        read: ReadId,
+        (mesh_id, to): (MeshId, PeerId),
+        answer: Answer,
+    ) {
         let Some(mesh) = self.meshes.get_mut(&mesh_id) else { return };
         let socket = mesh.socket_of(&to);
         let Some(queue) = mesh.queues.get_mut(&to) else { return };
@@ -212,76 +202,6 @@ impl Hub {
             self.hand_out(socket, &row, Source::Stored);
         }
         self.pump(mesh_id, to);
-    }
-
-    /// A recipient's signed word on a batch of envelopes.
-    pub(crate) fn receipt(
-        &mut self,
-        now: Now,
-        socket: SocketId,
-        (mesh_id, id): (MeshId, PeerId),
-        receipt: &SignedReceipt,
-        claims: &[Claim],
-    ) {
-        if receipt.by != id || receipt.mesh != mesh_id || claims.len() != receipt.rows.len() {
-            return self.expel(socket, "malformed", "the receipt is not this node's, or its claims do not match it");
-        }
-        self.counters.receipts += 1;
-        let mut accepted = Vec::new();
-        for (row, claim) in receipt.rows.iter().zip(claims) {
-            let seq = if *claim == 0 { self.recent_claim(&row.env_hash, &mesh_id, &id) } else { Some(*claim) };
-            let Some(seq) = seq else { continue };
-            let Some(queue) = self.queue_mut(&mesh_id, &id) else { break };
-            let named = |item: &Item| {
-                item.kind == MailKind::Envelope && item.env_hash == row.env_hash && item.from == receipt.to
-            };
-            if !queue.handed_out(seq).is_some_and(named) {
-                continue;
-            }
-            queue.end(seq);
-            self.counters.receipted += 1;
-            let env_hash = Some(row.env_hash);
-            if self.delete(seq, mesh_id, id, env_hash) == Deletion::NeverWritten {
-                // It is not on the disk and need not be: its sender is told both.
-                self.recent.safe(&row.env_hash, seq);
-                accepted.push(row.env_hash);
-            }
-        }
-        self.accept_member(&mesh_id, &receipt.to, accepted);
-        if self.is_member(&mesh_id, &receipt.to) {
-            let signed = SignedBytes { stmt: receipt.stmt().clone(), sig: receipt.sig() };
-            self.notify(now, mesh_id, receipt.to, id, Notice::Receipt(signed));
-        }
-        self.pump(mesh_id, id);
-    }
-
-    fn recent_claim(&self, env_hash: &EnvHash, mesh: &MeshId, to: &PeerId) -> Option<Claim> {
-        let recent = self.recent.get(env_hash)?;
-        (recent.mesh == *mesh && recent.to == *to).then_some(recent.seq)
-    }
-
-    /// A node has made receipts and notices durable.
-    pub(crate) fn settle(&mut self, (mesh_id, id): (MeshId, PeerId), claims: &[Claim]) {
-        for seq in claims {
-            let Some(queue) = self.queue_mut(&mesh_id, &id) else { return };
-            if queue.handed_out(*seq).is_some_and(|item| item.kind != MailKind::Envelope) {
-                queue.end(*seq);
-                self.delete(*seq, mesh_id, id, None);
-            }
-        }
-        self.pump(mesh_id, id);
-    }
-
-    /// Takes an ended item's row off the disk, or off its way there.
-    pub(crate) fn delete(&mut self, seq: u64, mesh: MeshId, to: PeerId, env_hash: Option<EnvHash>) -> Deletion {
-        if self.open.unput(seq).is_some() {
-            if let Some(queue) = self.queue_mut(&mesh, &to) {
-                queue.deleted(seq);
-            }
-            return Deletion::NeverWritten;
-        }
-        self.open.push(Write::DeleteMail { seq, mesh, to, env_hash });
-        Deletion::Written
     }
 
     /// Rows are durable: senders are told, queues go on.
@@ -399,21 +319,6 @@ impl Hub {
     pub(crate) fn queue_mut(&mut self, mesh: &MeshId, to: &PeerId) -> Option<&mut Queue> {
         self.meshes.get_mut(mesh)?.queues.get_mut(to)
     }
-
-    /// Whether this is an unrevoked member.
-    pub(crate) fn is_member(&self, mesh: &MeshId, id: &PeerId) -> bool {
-        let roster: Option<&Roster> = self.meshes.get(mesh).and_then(Mesh::roster);
-        roster.is_some_and(|roster| roster.active(id).is_some())
-    }
-}
-
-/// What a sender learns about its own mail.
-#[derive(Debug)]
-pub(crate) enum Notice {
-    /// Its recipient's word.
-    Receipt(SignedBytes),
-    /// It ended unread.
-    Expired(EnvHash),
 }
 
 /// Where an item that is handed out comes from.
@@ -421,15 +326,6 @@ pub(crate) enum Notice {
 enum Source {
     PassingThrough,
     Stored,
-}
-
-/// What became of the row of an ended item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deletion {
-    /// It had not left for the disk, and will not.
-    NeverWritten,
-    /// It is deleted with the next batch.
-    Written,
 }
 
 fn check_window(now: UnixMs, put: &Put) -> Result<(), NotQueued> {
@@ -444,14 +340,4 @@ fn check_window(now: UnixMs, put: &Put) -> Result<(), NotQueued> {
         return Err(NotQueued::Refused { code: "skew", retry_ms: SKEW_RETRY_MS });
     }
     Ok(())
-}
-
-/// A receipt as the store keeps it: `[statement, signature]`.
-fn pack(receipt: &SignedBytes) -> Bytes {
-    encode(&Value::Array(vec![Value::Bytes(&receipt.stmt), Value::Bytes(&receipt.sig.0)])).into()
-}
-
-fn unpack(bytes: &Bytes) -> Option<SignedBytes> {
-    let [stmt, sig] = decode(bytes, SIGNED_BYTES_MAX).ok()?.tuple().ok()?;
-    Some(SignedBytes { stmt: bytes.slice_ref(stmt.bytes().ok()?), sig: Signature(sig.array().ok()?) })
 }

@@ -1,7 +1,7 @@
 //! `peerloom-coordinator`: parses the command line, prints, and turns failures into exit codes.
 
 use std::error::Error;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -49,7 +49,7 @@ struct Cli {
 enum Command {
     /// Runs the coordinator in the foreground until SIGTERM or Ctrl-C.
     #[command(after_long_help = SERVE_HELP, after_help = "More with --help: examples, environment, file.")]
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Prints shell completions.
     Completions {
         /// For which shell.
@@ -103,7 +103,8 @@ fn run(serve: &Serve) -> Result<(), Failure> {
     let config = Config::resolve(&serve.raw, &Env::of_process(), &file)?;
     log_to_stderr(&config)?;
     raise_file_limit();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Runtime)?;
     let (json, config) = (serve.json, &config);
     runtime.block_on(async {
         let shutdown = signals().map_err(Failure::Runtime)?;
@@ -112,8 +113,10 @@ fn run(serve: &Serve) -> Result<(), Failure> {
 }
 
 fn log_to_stderr(config: &Config) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|_| Failure::LogFilter { filter: config.log.clone() })?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let filter =
+        EnvFilter::try_new(&config.log).map_err(|_| Failure::LogFilter { filter: config.log.clone() })?;
+    let colours = io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(io::stderr);
     match config.log_format {
         LogFormat::Human => logs.init(),
         LogFormat::Json => logs.json().init(),

@@ -12,7 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerloom_proto::limits::CLOCK_SKEW_MAX;
 use peerloom_proto::wire::ToNode;
-use peerloom_proto::{Effect, Entry, EntryKind, InviteLookup, LogError, MeshId, Now, PeerId, Roster, WireEntry};
+use peerloom_proto::{
+    Effect, Entry, EntryKind, InviteLookup, LogError, MeshId, Now, PeerId, Roster, WireEntry,
+};
 
 use crate::batch::After;
 use crate::hub::{Answer, HttpReply, HttpRequest, HttpToken, Hub, Query, ReadFor, SocketId};
@@ -135,7 +137,11 @@ impl Hub {
         if from >= size {
             self.send(socket, &ToNode::Entries { from, entries: Vec::new(), size });
         } else {
-            self.read_for(socket, ReadFor::LogPage { socket, from, size }, Query::Log { mesh, from, limit: LOG_PAGE });
+            self.read_for(
+                socket,
+                ReadFor::LogPage { socket, from, size },
+                Query::Log { mesh, from, limit: LOG_PAGE },
+            );
         }
     }
 
@@ -332,7 +338,8 @@ fn admit(live: &mut LiveLog, now: Now, by: &Appender, said: &Entry, wire: &WireE
         return Err(Refusal::Conflict { size: head.size, reserved: RESERVATION });
     }
     if said.ts.distance(now.wall) > CLOCK_SKEW_MAX {
-        let text = format!("the entry's time is {} ms from the coordinator's", said.ts.0.abs_diff(now.wall.0));
+        let text =
+            format!("the entry's time is {} ms from the coordinator's", said.ts.0.abs_diff(now.wall.0));
         return Err(Refusal::Failed { code: "skew".to_owned(), text });
     }
     live.roster.check(wire).map_err(Refusal::from)

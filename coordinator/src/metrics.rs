@@ -9,12 +9,12 @@ use std::time::Duration;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::counters::Counters;
@@ -110,7 +110,11 @@ impl Metrics {
         to.register("build", "What is running", version);
         to.register("connections", "Open TCP connections", self.connections.clone());
         to.register("connections_accepted", "TCP connections accepted", self.connections_accepted.clone());
-        to.register("connections_over_cap", "TCP connections closed at the cap", self.connections_over_cap.clone());
+        to.register(
+            "connections_over_cap",
+            "TCP connections closed at the cap",
+            self.connections_over_cap.clone(),
+        );
         to.register("tls_failures", "TLS handshakes that failed", self.tls_failures.clone());
         to.register("http_answers", "HTTP answers by route and status", self.http.clone());
         to.register("stun_answered", "STUN binding requests answered", self.stun_answered.clone());
@@ -239,7 +243,12 @@ mod tests {
     fn what_is_counted_stands_in_the_text_under_its_documented_name() {
         let metrics = Metrics::default();
         let registry = metrics.registry();
-        metrics.publish(Counters { puts_accepted: 3, mail_queued_bytes: 77, puts_refused_rate: 1, ..Counters::default() });
+        metrics.publish(Counters {
+            puts_accepted: 3,
+            mail_queued_bytes: 77,
+            puts_refused_rate: 1,
+            ..Counters::default()
+        });
         metrics.connections.set(5);
         metrics.commit(256, Duration::from_millis(3));
         metrics.http.get_or_create(&RouteLabel { route: "/health".to_owned(), status: 200 }).inc();

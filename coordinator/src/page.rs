@@ -14,8 +14,10 @@ mod tests {
 
     #[test]
     fn the_page_asks_for_nothing_and_loads_nothing() {
-        for absent in ["<script", "<form", "<input", "<img", "<link", "<iframe", "src=", "http://", "https://", "@import"]
-        {
+        for absent in [
+            "<script", "<form", "<input", "<img", "<link", "<iframe", "src=", "http://", "https://",
+            "@import",
+        ] {
             assert!(!HTML.to_ascii_lowercase().contains(absent), "the page contains {absent}");
         }
         assert!(HTML.contains("peerloom join"));

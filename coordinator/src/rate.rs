@@ -138,7 +138,11 @@ mod tests {
             assert_eq!(throttle.admit(addr, at(0)), Ok(()));
         }
         assert_eq!(throttle.admit(addr, at(0)), Err(Duration::from_secs(10)));
-        assert_eq!(throttle.admit("192.0.2.2".parse().unwrap(), at(0)), Ok(()), "another address is not affected");
+        assert_eq!(
+            throttle.admit("192.0.2.2".parse().unwrap(), at(0)),
+            Ok(()),
+            "another address is not affected"
+        );
         assert_eq!(throttle.admit(addr, at(10)), Ok(()));
     }
 

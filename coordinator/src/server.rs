@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use peerloom_proto::{IdentityKey, Origin, PeerId};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,12 +27,16 @@ use crate::metrics::Metrics;
 use crate::rate::Allowance;
 use crate::store::{Store, StoreError};
 use crate::tls::TlsError;
-pub(crate) use accept::ConnectionGuard;
 use accept::Acceptor;
+pub(crate) use accept::ConnectionGuard;
 
 /// Connections still open this long after the hub has ended are dropped: the whole drain stays
 /// within ten seconds.
 const LINGER_MAX: Duration = Duration::from_secs(2);
+
+/// Connections the kernel holds until they are accepted. After a restart all nodes come at once, and
+/// one that finds the queue full waits a second before it tries again.
+const LISTEN_BACKLOG: u32 = 4_096;
 
 /// Ports tried for a listener and its STUN responder when the system chooses the port.
 const PORT_PAIRS_TRIED: usize = 16;
@@ -81,16 +85,18 @@ impl ServeError {
             Self::Store(error) => error.exit_code(),
             Self::Engine(_) => FAILED,
             Self::Tls(_) => (2, "usage"),
-            Self::Listen { source, .. } | Self::Stun { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied => (5, "denied"),
-                _ => FAILED,
-            },
+            Self::Listen { source, .. } | Self::Stun { source, .. } => io_exit_code(source),
         }
     }
 }
 
 /// The exit code of what has no code of its own.
 pub(crate) const FAILED: (u8, &str) = (1, "failed");
+
+/// The exit code of a failed system call.
+pub(crate) fn io_exit_code(error: &io::Error) -> (u8, &'static str) {
+    if error.kind() == io::ErrorKind::PermissionDenied { (5, "denied") } else { FAILED }
+}
 
 impl From<StoreError> for ServeError {
     fn from(error: StoreError) -> Self {
@@ -102,7 +108,9 @@ impl From<EngineError> for ServeError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Store(error) => Self::Store(error),
-            other @ (EngineError::Thread(_) | EngineError::Entropy(_) | EngineError::Panicked) => Self::Engine(other),
+            other @ (EngineError::Thread(_) | EngineError::Entropy(_) | EngineError::Panicked) => {
+                Self::Engine(other)
+            }
         }
     }
 }
@@ -139,16 +147,12 @@ pub async fn serve(
     let key = dir.key(store.serves_meshes().await?)?;
     let Sockets { tcp, bound, stun } = bind(config).await?;
     let origin = config.origin_at(bound);
-    let token = creation_token(&dir, &origin, bound)?;
-    let (mesh_token, creation) = match token {
-        None => (None, Creation::Open),
-        Some(MeshToken { text, origin: TokenOrigin::Kept }) => (None, Creation::Token(text)),
-        Some(MeshToken { text, origin: TokenOrigin::Made }) => (Some(text.to_string()), Creation::Token(text)),
-    };
+    let (creation, mesh_token) = creation(&dir, &origin, bound)?;
     let metrics = Metrics::default();
     let coordinator = key.id();
     let health = store.health();
-    let (engine, threads) = engine::start(hub_config(config, key, origin.clone()), store, metrics.clone()).await?;
+    let (engine, threads) =
+        engine::start(hub_config(config, key, origin.clone()), store, metrics.clone()).await?;
     let stun_address = stun.as_ref().and_then(|socket| socket.local_addr().ok());
     let app = Arc::new(App {
         engine: engine.clone(),
@@ -211,7 +215,7 @@ async fn bind(config: &Config) -> Result<Sockets, ServeError> {
     let address = config.listen;
     for attempt in 1..=PORT_PAIRS_TRIED {
         let failed = |source| ServeError::Listen { address, source };
-        let tcp = TcpListener::bind(address).await.map_err(failed)?;
+        let tcp = listen(address).map_err(failed)?;
         let bound = tcp.local_addr().map_err(failed)?;
         let stun = match config.stun {
             Stun::Off => return Ok(Sockets { tcp, bound, stun: None }),
@@ -221,7 +225,9 @@ async fn bind(config: &Config) -> Result<Sockets, ServeError> {
         match UdpSocket::bind(stun).await {
             Ok(socket) => return Ok(Sockets { tcp, bound, stun: Some(socket) }),
             // The system chose a port that is free for TCP alone: let it choose again.
-            Err(source) if source.kind() == io::ErrorKind::AddrInUse && address.port() == 0 && stun == bound => {
+            Err(source)
+                if source.kind() == io::ErrorKind::AddrInUse && address.port() == 0 && stun == bound =>
+            {
                 tracing::debug!(attempt, "UDP port taken.");
             }
             Err(source) => return Err(ServeError::Stun { address: stun, source }),
@@ -230,13 +236,36 @@ async fn bind(config: &Config) -> Result<Sockets, ServeError> {
     Err(ServeError::Listen { address, source: io::ErrorKind::AddrInUse.into() })
 }
 
-/// Only what nobody else can reach needs no token: both the origin and the listener are loopback.
-fn creation_token(dir: &DataDir, origin: &Origin, bound: SocketAddr) -> Result<Option<MeshToken>, ServeError> {
-    if origin.is_loopback() && bound.ip().is_loopback() { Ok(None) } else { Ok(Some(dir.mesh_token()?)) }
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restart must not wait for the old connections' TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)
+}
+
+/// Who may create meshes, and the token if it is to be shown. Only what nobody else can reach needs
+/// none: both the origin and the listener are loopback.
+fn creation(
+    dir: &DataDir,
+    origin: &Origin,
+    bound: SocketAddr,
+) -> Result<(Creation, Option<String>), DataDirError> {
+    if origin.is_loopback() && bound.ip().is_loopback() {
+        return Ok((Creation::Open, None));
+    }
+    let MeshToken { text, origin } = dir.mesh_token()?;
+    let shown = match origin {
+        TokenOrigin::Kept => None,
+        TokenOrigin::Made => Some(text.to_string()),
+    };
+    Ok((Creation::Token(text), shown))
 }
 
 fn hub_config(config: &Config, key: IdentityKey, origin: Origin) -> HubConfig {
+    let hellos = f64::from(config.hellos_per_second);
     HubConfig {
+        hellos: Allowance { per_second: hellos, burst: 3.0 * hellos },
         member_messages: Allowance::sustained(config.member_messages_per_second),
         member_bytes: Allowance::sustained(config.member_bytes_per_second),
         ..HubConfig::new(key, origin)

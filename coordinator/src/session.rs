@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::{
-    CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderMap, HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
 };
 use axum::http::{Request, Response, StatusCode};
 use bytes::Bytes;
@@ -99,7 +100,8 @@ where
     let Some(link) = hub.open(addr, Arc::clone(&outbox)).await else { return };
     let (reader, writer) = tokio::io::split(socket);
     let greeted = Arc::new(AtomicBool::new(false));
-    let inbound = Inbound { reader, outbox: Arc::clone(&outbox), greeted: Arc::clone(&greeted), stranger_read: 0 };
+    let inbound =
+        Inbound { reader, outbox: Arc::clone(&outbox), greeted: Arc::clone(&greeted), stranger_read: 0 };
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(0)
@@ -191,7 +193,9 @@ where
 {
     loop {
         let written = match outbox.next().await {
-            Next::Write(frames) => tokio::time::timeout(WRITE_TIMEOUT, write_frames(&mut socket, &frames)).await,
+            Next::Write(frames) => {
+                tokio::time::timeout(WRITE_TIMEOUT, write_frames(&mut socket, &frames)).await
+            }
             Next::Close => tokio::time::timeout(GOODBYE_TIMEOUT, goodbye(&mut socket)).await,
             Next::GiveUp => return,
         };
@@ -264,7 +268,11 @@ struct Inbound<S> {
 const STRANGER_BYTES_MAX: usize = HELLO_FRAME_BYTES_MAX + 14;
 
 impl<S: AsyncRead> AsyncRead for Inbound<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.reader).poll_read(cx, buf))?;
         if !self.greeted.load(Ordering::Relaxed) {

@@ -11,6 +11,7 @@
 //! space of a reserve file lets deletes and receipts through while new mail is refused.
 
 mod checkpoint;
+mod error;
 mod open;
 mod reads;
 mod reserve;
@@ -26,15 +27,18 @@ use peerloom_proto::{EnvHash, InviteLookup, MeshId, PeerId, Signature, UnixMs};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 
-use crate::server::FAILED;
 use checkpoint::Checkpointer;
+pub use error::StoreError;
 pub use reads::{InviteRow, Reader};
-use reserve::Reserve;
+use reserve::{Disk, Reserve};
 
 /// Claims of one run: the n-th run allocates from `n << RUN_SEQ_BITS` on, so no claim is ever
 /// used twice, not even one whose row never reached the disk. A trillion messages a run, eight
 /// million runs before a claim leaves the 63 bits that CBOR statements allow.
 const RUN_SEQ_BITS: u32 = 40;
+
+/// Writes of one transaction while the disk is full.
+const SETTLE_ROWS: usize = 64;
 
 /// What stands behind a queued item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -154,16 +158,18 @@ impl Write {
     /// whose sender would otherwise wait for a receipt that nobody sends again.
     pub fn settles(&self) -> bool {
         match self {
-            Self::DeleteMail { .. } | Self::DeleteInvite { .. } | Self::UseInvite { .. } | Self::DropQueue { .. } => {
-                true
-            }
+            Self::DeleteMail { .. }
+            | Self::DeleteInvite { .. }
+            | Self::UseInvite { .. }
+            | Self::DropQueue { .. } => true,
             Self::PutMail(row) => match row.kind {
                 MailKind::Receipt | MailKind::Expired => true,
                 MailKind::Envelope => false,
             },
-            Self::MeshCreate { .. } | Self::LogAppend { .. } | Self::PutPrekey { .. } | Self::PutInvite { .. } => {
-                false
-            }
+            Self::MeshCreate { .. }
+            | Self::LogAppend { .. }
+            | Self::PutPrekey { .. }
+            | Self::PutInvite { .. } => false,
         }
     }
 }
@@ -194,100 +200,6 @@ pub struct Snapshot {
     pub invites: Vec<InviteRow>,
 }
 
-/// Why the store could not do it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// No space. Tell senders to retry; the same batch may succeed later.
-    #[error("the disk that holds {path} is full")]
-    Full {
-        /// The database.
-        path: String,
-        /// Whether the writes of the batch that [settle](Write::settles) were committed from the
-        /// reserve; the others were not.
-        settled: bool,
-    },
-    /// The database is damaged. Nothing was changed; the operator restores it from a backup.
-    #[error("{path} is damaged ({found}); it was left as it is: restore it from a backup")]
-    Corrupt {
-        /// The database.
-        path: String,
-        /// What was seen.
-        found: String,
-    },
-    /// Written by a later version.
-    #[error("{path} has schema version {found}, this program knows up to {known}: run a newer peerloom-coordinator")]
-    Newer {
-        /// The database.
-        path: String,
-        /// Its version.
-        found: u32,
-        /// Ours.
-        known: u32,
-    },
-    /// The coordinator has an identity but its database is gone.
-    #[error("{path} is missing although this data directory has a coordinator key: restore it from a backup, or start with an empty data directory")]
-    Missing {
-        /// Where it should be.
-        path: String,
-    },
-    /// A file operation beside the database failed.
-    #[error("failed to access {path}")]
-    Io {
-        /// Which file.
-        path: String,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// SQLite failed otherwise.
-    #[error("database operation on {path} failed")]
-    Sql {
-        /// The database.
-        path: String,
-        /// The cause.
-        #[source]
-        source: sqlx::Error,
-    },
-}
-
-impl StoreError {
-    /// See [`ServeError::exit_code`](crate::server::ServeError::exit_code).
-    pub(crate) fn exit_code(&self) -> (u8, &'static str) {
-        match self {
-            Self::Corrupt { .. } => (9, "damaged"),
-            Self::Newer { .. } => (10, "newer"),
-            Self::Missing { .. } => (11, "missing"),
-            Self::Full { .. } | Self::Io { .. } | Self::Sql { .. } => FAILED,
-        }
-    }
-
-    /// By extended result code, <https://www.sqlite.org/rescode.html>. An I/O error while writing
-    /// is treated like a full disk: nothing was acknowledged, and the next batch tries again.
-    fn of(path: &Path, source: sqlx::Error) -> Self {
-        const CORRUPT: u32 = 11;
-        const FULL: u32 = 13;
-        const NOTADB: u32 = 26;
-        /// WRITE, FSYNC, DIR_FSYNC, TRUNCATE, SHMSIZE, SHMMAP.
-        const IOERR_WRITING: [u32; 6] = [778, 1034, 1290, 1546, 4874, 5386];
-        /// SHORT_READ, CORRUPTFS.
-        const IOERR_DAMAGED: [u32; 2] = [522, 8458];
-        let path = path.display().to_string();
-        let code = source.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
-        if matches!(source, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) {
-            return Self::Corrupt { path, found: source.to_string() };
-        }
-        let Some(code) = code else { return Self::Sql { path, source } };
-        match code & 0xff {
-            FULL => Self::Full { path, settled: false },
-            CORRUPT | NOTADB => Self::Corrupt { path, found: source.to_string() },
-            _ if IOERR_WRITING.contains(&code) => Self::Full { path, settled: false },
-            _ if IOERR_DAMAGED.contains(&code) => Self::Corrupt { path, found: source.to_string() },
-            _ => Self::Sql { path, source },
-        }
-    }
-}
-
 /// The writer. One exists per data directory; it is used from one place.
 #[derive(Debug)]
 pub struct Store {
@@ -296,6 +208,7 @@ pub struct Store {
     reader: Reader,
     checkpointer: Checkpointer,
     reserve: Reserve,
+    disk: Disk,
     health: Health,
     queues: HashMap<(MeshId, PeerId), i64>,
     run: u64,
@@ -338,21 +251,22 @@ impl Store {
     ///
     /// Not cancel safe: let it finish.
     pub async fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
+        let bytes = batch.iter().map(write::weight).sum();
+        let takes_space = batch.iter().any(|write| !write.settles());
+        if takes_space && !self.disk.is_ample(bytes) && !self.make_room(bytes).await {
+            return self.full(batch).await;
+        }
         match self.transact(batch.iter()).await {
             Ok(()) => {
                 self.health.set(Writable::Yes);
                 self.reserve.restore();
-                self.checkpointer.written(batch.iter().map(write::weight).sum());
+                self.checkpointer.written(bytes);
                 Ok(())
             }
-            Err(StoreError::Full { path, .. }) => {
-                self.health.set(Writable::No);
-                let settled = self.commit_settling(batch).await;
-                self.checkpointer.recover();
-                Err(StoreError::Full { path, settled })
-            }
+            Err(StoreError::Full { .. }) => self.full(batch).await,
             Err(error) => {
                 self.health.set(Writable::No);
+                self.checkpointer.watch();
                 Err(error)
             }
         }
@@ -368,9 +282,18 @@ impl Store {
         let path = self.path;
         self.checkpointer.stop().await;
         self.reader.close().await;
-        let noted = sqlx::query("UPDATE meta SET value = 1 WHERE name = 'clean'").execute(&mut self.writer).await;
+        let noted =
+            sqlx::query("UPDATE meta SET value = 1 WHERE name = 'clean'").execute(&mut self.writer).await;
         noted.map_err(|source| StoreError::of(&path, source))?;
         self.writer.close().await.map_err(|source| StoreError::of(&path, source))
+    }
+
+    /// The disk is full: keeps what settles mail.
+    async fn full(&mut self, batch: &[Write]) -> Result<(), StoreError> {
+        self.health.set(Writable::No);
+        self.checkpointer.watch();
+        let settled = self.commit_settling(batch).await;
+        Err(StoreError::Full { path: self.path.display().to_string(), settled })
     }
 
     async fn commit_settling(&mut self, batch: &[Write]) -> bool {
@@ -379,14 +302,36 @@ impl Store {
             return false;
         }
         self.reserve.release();
-        // Small transactions: each needs only as much of the reserve as its own pages.
-        for part in settling.chunks(64) {
+        // Small transactions: each needs only as much space as its own pages, and an emptied log
+        // gives that back.
+        for part in settling.chunks(SETTLE_ROWS) {
+            if self.transact(part.iter().copied()).await.is_ok() {
+                continue;
+            }
+            self.empty_log().await;
             if let Err(error) = self.transact(part.iter().copied()).await {
                 tracing::warn!(%error, "Settling writes found no space.");
                 return false;
             }
         }
         true
+    }
+
+    /// Whether mail of so many bytes fits once the write-ahead log is folded in.
+    async fn make_room(&mut self, bytes: u64) -> bool {
+        self.empty_log().await;
+        self.disk.has_room(&mut self.writer, bytes).await.unwrap_or_else(|error| {
+            tracing::debug!(%error, "The free pages could not be counted.");
+            false
+        })
+    }
+
+    /// Folds the write-ahead log into the database and cuts it to nothing. Fails harmlessly while a
+    /// reader is in it, or when the database itself has no space to grow.
+    async fn empty_log(&mut self) {
+        if let Err(error) = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut self.writer).await {
+            tracing::debug!(%error, "The write-ahead log stays as it is.");
+        }
     }
 
     async fn transact<'a>(&mut self, batch: impl Iterator<Item = &'a Write>) -> Result<(), StoreError> {

@@ -5,7 +5,6 @@
 
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a bench measures time and prints it")]
 #![expect(clippy::unwrap_used, reason = "a bench that cannot write has nothing to measure")]
-#![allow(missing_docs, reason = "criterion's macros write undocumented functions")]
 
 use std::fs::File;
 use std::io::Write as _;
@@ -16,7 +15,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use peerloom_node::store::{Store, Writer};
 use peerloom_proto::endpoint::{InboxRow, OutboxRow, OutboxState, PathKind, Write};
 use peerloom_proto::{
-    BoxSecretKey, EnvHash, Fingerprint, Generation, Kid, Message, MessageId, PeerId, Priority, UnixMs, hash, hash16,
+    BoxSecretKey, EnvHash, Fingerprint, Generation, Kid, Message, MessageId, PeerId, Priority, UnixMs, hash,
+    hash16,
 };
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -113,7 +113,10 @@ fn disk(_: &mut Criterion) {
         file.sync_data().unwrap();
         writes += 1;
     }
-    println!("disk: {:.0} synced writes of 4 KiB a second", f64::from(writes) / started.elapsed().as_secs_f64());
+    println!(
+        "disk: {:.0} synced writes of 4 KiB a second",
+        f64::from(writes) / started.elapsed().as_secs_f64()
+    );
 }
 
 fn stored(row: u64) -> Write {

@@ -109,6 +109,11 @@ CREATE TABLE revocations (
     sig BLOB NOT NULL
 ) WITHOUT ROWID;
 
+-- Members whose late admission nobody confirmed yet.
+CREATE TABLE holds (
+    peer INTEGER PRIMARY KEY
+);
+
 CREATE TABLE cursors (
     name TEXT PRIMARY KEY,
     position INTEGER NOT NULL

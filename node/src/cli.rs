@@ -6,30 +6,30 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::api::shapes::Wait;
+use crate::api::shapes::{RevokeReason, Wait};
 
 /// Daemons and agents on different machines talk to each other: directly when the network lets them,
 /// through a blind coordinator when it does not, or when the other side is away.
 #[derive(Debug, Parser)]
 #[command(name = "peerloom", version, max_term_width = 110, after_help = AFTER, disable_help_subcommand = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// Flags of every verb.
     #[command(flatten)]
-    pub global: Global,
+    pub(crate) global: Global,
     /// What to do.
     #[command(subcommand)]
-    pub verb: Verb,
+    pub(crate) verb: Verb,
 }
 
 /// Flags of every verb.
 #[derive(Clone, Debug, Default, Args)]
-pub struct Global {
+pub(crate) struct Global {
     /// One JSON object, or JSON lines, on standard output; errors too
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Which mesh, by name or by the beginning of its id; needed only when there are several
     #[arg(long, global = true, value_name = "NAME|ID")]
-    pub mesh: Option<String>,
+    pub(crate) mesh: Option<String>,
 }
 
 const AFTER: &str = "\
@@ -45,7 +45,7 @@ PEERLOOM_HOME moves a node's whole state, so that several nodes live on one mach
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// Make a mesh: keys are made here, and this node is its owner
     #[command(after_help = "\
 Examples:
@@ -136,7 +136,7 @@ Examples:
     #[command(after_help = "Examples:\n  peerloom member list\n  peerloom member list --json")]
     Member(MemberArgs),
     /// Remove a member for ever: refused everywhere, its queue dropped
-    #[command(after_help = "Example:\n  peerloom revoke build --reason \"machine sold\"")]
+    #[command(after_help = "Example:\n  peerloom revoke build --reason lost")]
     Revoke(RevokeArgs),
     /// Check this node's home, daemon, clock, coordinator, store and disk
     #[command(after_help = "Examples:\n  peerloom doctor\n  peerloom doctor --json")]
@@ -158,35 +158,35 @@ Exits non-zero if any step fails.")]
 
 /// Arguments of `init`.
 #[derive(Debug, Args)]
-pub struct InitArgs {
+pub(crate) struct InitArgs {
     /// Name of the mesh, for people
     #[arg(value_name = "NAME")]
-    pub mesh_name: String,
+    pub(crate) mesh_name: String,
     /// The coordinator's origin, https://host[:port], or http:// on this machine
     #[arg(long, value_name = "ORIGIN", env = "PEERLOOM_COORDINATOR")]
-    pub coordinator: Option<String>,
+    pub(crate) coordinator: Option<String>,
     /// This node's handle: a-z, 0-9 and '-', at most 32
     #[arg(long, value_name = "HANDLE")]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// File with the coordinator's token for new meshes; else PEERLOOM_MESH_TOKEN
     #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
 }
 
 /// Arguments of `invite`.
 #[derive(Debug, Args)]
-pub struct InviteArgs {
+pub(crate) struct InviteArgs {
     /// Something else than making one.
     #[command(subcommand)]
-    pub action: Option<InviteAction>,
+    pub(crate) action: Option<InviteAction>,
     /// How to make one.
     #[command(flatten)]
-    pub create: InviteCreate,
+    pub(crate) create: InviteCreate,
 }
 
 /// What to do with invites.
 #[derive(Debug, Subcommand)]
-pub enum InviteAction {
+pub(crate) enum InviteAction {
     /// Make an invite, as `invite` alone does
     #[command(after_help = "Example:\n  peerloom invite create --uses 5")]
     Create(InviteCreate),
@@ -204,155 +204,157 @@ pub enum InviteAction {
 
 /// How to make an invite.
 #[derive(Debug, Default, Args)]
-pub struct InviteCreate {
+pub(crate) struct InviteCreate {
     /// Admissions it serves, at most 100
     #[arg(long, value_name = "N")]
-    pub uses: Option<u64>,
+    pub(crate) uses: Option<u64>,
     /// How long it is valid: 90s, 30m, 24h or 7d
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
-    pub expires: Option<Duration>,
+    pub(crate) expires: Option<Duration>,
     /// The only handle it may be used for
     #[arg(long, value_name = "HANDLE")]
-    pub handle: Option<String>,
+    pub(crate) handle: Option<String>,
 }
 
 /// Arguments of `join`.
 #[derive(Debug, Args)]
-pub struct JoinArgs {
+pub(crate) struct JoinArgs {
     /// The invite's address
     #[arg(value_name = "URL")]
-    pub url: String,
+    pub(crate) url: String,
     /// This node's handle: a-z, 0-9 and '-', at most 32
     #[arg(long, value_name = "HANDLE")]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 /// Arguments of `up`.
 #[derive(Debug, Args)]
-pub struct UpArgs {
+pub(crate) struct UpArgs {
     /// Make a mesh of this name first
     #[arg(long, value_name = "NAME")]
-    pub new: Option<String>,
+    pub(crate) new: Option<String>,
     /// With --new: this node's handle
     #[arg(long, value_name = "HANDLE", requires = "new")]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// With --new: the coordinator; without it one is started on this machine
     #[arg(long, value_name = "ORIGIN", requires = "new")]
-    pub coordinator: Option<String>,
+    pub(crate) coordinator: Option<String>,
     /// With --new: file with the coordinator's token for new meshes
     #[arg(long, value_name = "FILE", requires = "new")]
-    pub token_file: Option<PathBuf>,
+    pub(crate) token_file: Option<PathBuf>,
     /// Return once the node answers, and leave it running
     #[arg(long)]
-    pub detach: bool,
+    pub(crate) detach: bool,
     /// Lead a session of its own: what --detach starts itself with.
     #[arg(long, hide = true, conflicts_with_all = ["detach", "new"])]
-    pub session_leader: bool,
+    pub(crate) session_leader: bool,
 }
 
 /// Arguments of `down`.
 #[derive(Debug, Args)]
-pub struct DownArgs {
+pub(crate) struct DownArgs {
     /// Also stop the coordinator that `up --new` started; other nodes may be using it
     #[arg(long)]
-    pub all: bool,
+    pub(crate) all: bool,
 }
 
 /// Arguments of `logs`.
 #[derive(Debug, Args)]
-pub struct LogsArgs {
+pub(crate) struct LogsArgs {
     /// Keep printing what comes
     #[arg(short, long)]
-    pub follow: bool,
+    pub(crate) follow: bool,
     /// Lines from the end to begin with
     #[arg(short = 'n', long, value_name = "N", default_value_t = 100)]
-    pub lines: usize,
+    pub(crate) lines: usize,
 }
 
 /// Arguments of `ping`.
 #[derive(Debug, Args)]
-pub struct PingArgs {
+pub(crate) struct PingArgs {
     /// Handle, or at least eight digits of the key
     #[arg(value_name = "PEER")]
-    pub peer: String,
+    pub(crate) peer: String,
     /// Longest wait for a direct path
     #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_span)]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 /// Arguments of `send`.
 #[derive(Debug, Args)]
-pub struct SendArgs {
+pub(crate) struct SendArgs {
     /// Recipient and text; the text alone with --to; `-` reads the text from standard input
     #[arg(value_name = "PEER TEXT", num_args = 0..=2)]
-    pub peer_and_text: Vec<String>,
+    pub(crate) peer_and_text: Vec<String>,
     /// A recipient; may be repeated
     #[arg(long, value_name = "PEER")]
-    pub to: Vec<String>,
+    pub(crate) to: Vec<String>,
     /// Read messages as JSON lines from standard input: {"to":[…],"text":…,"id":…,"priority":…,"reply_to":…}
     #[arg(long, conflicts_with_all = ["peer_and_text", "to", "id", "reply_to", "priority", "content_type", "life"])]
-    pub batch: bool,
+    pub(crate) batch: bool,
     /// 32 hex digits: sending the same again under the same id sends nothing
     #[arg(long, value_name = "HEX32")]
-    pub id: Option<String>,
+    pub(crate) id: Option<String>,
     /// How far to wait; with --batch the default is `none`
     #[arg(long, value_enum)]
-    pub wait: Option<Wait>,
+    pub(crate) wait: Option<Wait>,
     /// Longest wait
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_span)]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// low, next or now
     #[arg(long, value_name = "PRIORITY", value_parser = ["low", "next", "now"])]
-    pub priority: Option<String>,
+    pub(crate) priority: Option<String>,
     /// The message that this one answers
     #[arg(long, value_name = "ID")]
-    pub reply_to: Option<String>,
+    pub(crate) reply_to: Option<String>,
     /// Media type of the content
     #[arg(long, value_name = "TYPE")]
-    pub content_type: Option<String>,
+    pub(crate) content_type: Option<String>,
     /// How long it is worth delivering, at most 7d
     #[arg(long, value_name = "TIME", value_parser = parse_span)]
-    pub life: Option<Duration>,
+    pub(crate) life: Option<Duration>,
 }
 
 /// Arguments of `inbox`.
 #[derive(Debug, Args)]
-pub struct InboxArgs {
+pub(crate) struct InboxArgs {
     /// Print what is unread, then what comes, and move the cursor past it
     #[arg(short, long)]
-    pub follow: bool,
+    pub(crate) follow: bool,
     /// A reader's place in the inbox; `cli` with --follow unless given
     #[arg(long, value_name = "NAME")]
-    pub cursor: Option<String>,
+    pub(crate) cursor: Option<String>,
     /// At most this many: the newest ones; with --follow or --cursor the oldest unread, then stop
     #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
+    pub(crate) limit: Option<usize>,
     /// Only messages of one peer
     #[arg(long, value_name = "PEER")]
-    pub from: Option<String>,
+    pub(crate) from: Option<String>,
 }
 
 /// Arguments of `message`.
 #[derive(Debug, Args)]
-pub struct MessageArgs {
+pub(crate) struct MessageArgs {
     /// 32 hex digits, as `send` printed them
     #[arg(value_name = "ID")]
-    pub id: String,
+    pub(crate) id: String,
 }
 
 /// Arguments of `outbox`.
 #[derive(Debug, Args)]
-pub struct OutboxArgs {
+pub(crate) struct OutboxArgs {
     /// What to do; `list` unless given.
     #[command(subcommand)]
-    pub action: Option<OutboxAction>,
+    pub(crate) action: Option<OutboxAction>,
 }
 
 /// What to do with the outbox.
 #[derive(Debug, Subcommand)]
-pub enum OutboxAction {
+pub(crate) enum OutboxAction {
     /// Rows, newest first: on their way and failed ones unless told otherwise
-    #[command(after_help = "Examples:\n  peerloom outbox list --failed\n  peerloom outbox list --all --limit 1000")]
+    #[command(
+        after_help = "Examples:\n  peerloom outbox list --failed\n  peerloom outbox list --all --limit 1000"
+    )]
     List(OutboxListArgs),
     /// Send failed rows again, each under a fresh id; the old id is retired for ever
     #[command(after_help = "Example:\n  peerloom outbox requeue --all")]
@@ -364,44 +366,44 @@ pub enum OutboxAction {
 
 /// Arguments of `outbox list`.
 #[derive(Debug, Default, Args)]
-pub struct OutboxListArgs {
+pub(crate) struct OutboxListArgs {
     /// Only dead, expired and rejected rows
     #[arg(long, conflicts_with_all = ["all", "delivered"])]
-    pub failed: bool,
+    pub(crate) failed: bool,
     /// Only stored and surfaced rows
     #[arg(long, conflicts_with = "all")]
-    pub delivered: bool,
+    pub(crate) delivered: bool,
     /// Every row that is still kept
     #[arg(long)]
-    pub all: bool,
+    pub(crate) all: bool,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 100)]
-    pub limit: u32,
+    pub(crate) limit: u32,
 }
 
 /// Arguments of `outbox requeue`.
 #[derive(Debug, Args)]
 #[group(required = true)]
-pub struct RequeueArgs {
+pub(crate) struct RequeueArgs {
     /// Messages to send again
     #[arg(value_name = "ID")]
-    pub ids: Vec<String>,
+    pub(crate) ids: Vec<String>,
     /// Every failed row
     #[arg(long, conflicts_with = "ids")]
-    pub all: bool,
+    pub(crate) all: bool,
 }
 
 /// Arguments of `member`.
 #[derive(Debug, Args)]
-pub struct MemberArgs {
+pub(crate) struct MemberArgs {
     /// What to do.
     #[command(subcommand)]
-    pub action: MemberAction,
+    pub(crate) action: MemberAction,
 }
 
 /// What to do with members.
 #[derive(Debug, Subcommand)]
-pub enum MemberAction {
+pub(crate) enum MemberAction {
     /// Everyone the log ever admitted
     #[command(after_help = "Example:\n  peerloom member list --json")]
     List,
@@ -409,37 +411,38 @@ pub enum MemberAction {
 
 /// Arguments of `revoke`.
 #[derive(Debug, Args)]
-pub struct RevokeArgs {
+pub(crate) struct RevokeArgs {
     /// Handle, or at least eight digits of the key
     #[arg(value_name = "MEMBER")]
-    pub member: String,
-    /// Why, for people; at most 200 characters
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub reason: String,
+    pub(crate) member: String,
+    /// Why, for people who read the log later
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) reason: RevokeReason,
 }
 
 /// Arguments of `completions`.
 #[derive(Debug, Args)]
-pub struct CompletionsArgs {
+pub(crate) struct CompletionsArgs {
     /// Which shell
     #[arg(value_enum)]
-    pub shell: clap_complete::Shell,
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Leave the homes of both nodes and the coordinator's data
     #[arg(long)]
-    pub keep: bool,
+    pub(crate) keep: bool,
 }
 
 /// Reads `500ms`, `10s`, `5m`, `2h`, `7d`; a bare number means seconds.
 fn parse_span(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
-    let number: u64 =
-        number.parse().map_err(|_| format!("expected a time such as 500ms, 10s, 5m, 2h or 7d, found {text:?}"))?;
+    let number: u64 = number
+        .parse()
+        .map_err(|_| format!("expected a time such as 500ms, 10s, 5m, 2h or 7d, found {text:?}"))?;
     let milliseconds = match unit {
         "ms" => 1,
         "" | "s" => 1_000,

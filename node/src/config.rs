@@ -134,7 +134,8 @@ impl Env {
     #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
     pub fn capture() -> Self {
         let pairs = std::env::vars_os();
-        let text = pairs.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let text =
+            pairs.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self { variables: text.collect() }
     }
 
@@ -182,8 +183,9 @@ impl RawConfig {
     fn read(home: &Home) -> Result<Self, ConfigError> {
         let path = home.config_file();
         match fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text)
-                .map_err(|source| ConfigError::File { path, source: Box::new(source) }),
+            Ok(text) => {
+                toml::from_str(&text).map_err(|source| ConfigError::File { path, source: Box::new(source) })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(source) => Err(ConfigError::Unreadable { path, source }),
         }

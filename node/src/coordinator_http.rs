@@ -10,14 +10,14 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use peerloom_proto::{InviteLookup, LogError, Origin, PeerId, UnixMs, WireEntry};
-use peerloom_transports::tls::{self, TlsTrust, TrustError};
+use peerloom_transports::{TlsTrust, TrustError, client_config, provider};
 use reqwest::{RequestBuilder, StatusCode, redirect};
 use serde::{Deserialize, Serialize};
 
 /// Why the coordinator gave no usable answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum CoordinatorError {
+pub(crate) enum CoordinatorError {
     /// Its certificate could not be checked at all.
     #[error("no trust for {origin}")]
     Trust {
@@ -60,42 +60,39 @@ pub enum CoordinatorError {
 
 /// What `GET /v2/info` says.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct CoordinatorInfo {
+pub(crate) struct CoordinatorInfo {
     /// The key it signs sequences and welcomes with.
-    pub coordinator: PeerId,
+    pub(crate) coordinator: PeerId,
     /// What it calls itself; what stands in genesis entries.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// Its software.
-    pub version: String,
+    pub(crate) version: String,
     /// Its clock.
-    pub now_ms: UnixMs,
+    pub(crate) now_ms: UnixMs,
     /// Whether making a mesh needs a token.
-    pub token_required: bool,
+    pub(crate) token_required: bool,
 }
 
 /// A part of a mesh log.
 #[derive(Clone, Debug)]
-pub struct LogPage {
+pub(crate) struct LogPage {
     /// Entries in the whole log.
-    pub size: u64,
+    pub(crate) size: u64,
     /// From the asked index on; possibly not to the end.
-    pub entries: Vec<WireEntry>,
+    pub(crate) entries: Vec<WireEntry>,
 }
 
 /// What became of an entry.
 #[derive(Clone, Debug)]
-pub enum AppendOutcome {
+pub(crate) enum AppendOutcome {
     /// Sequenced; the entry with the coordinator's signature.
     Sequenced(Box<WireEntry>),
-    /// Another entry came first; the log has this size now.
-    Conflict {
-        /// Entries in the log.
-        size: u64,
-    },
+    /// Another entry came first.
+    Conflict,
 }
 
 /// A coordinator, asked over HTTP.
-pub struct CoordinatorHttp {
+pub(crate) struct CoordinatorHttp {
     http: reqwest::Client,
     origin: Origin,
 }
@@ -110,9 +107,9 @@ impl CoordinatorHttp {
     /// For the coordinator at `origin`. Redirects and proxies are not followed: an origin is signed,
     /// and the uplink would not follow them either.
     /// `ca_file` names certificate authorities to trust beside the machine's own.
-    pub fn new(origin: &Origin, ca_file: Option<&Path>) -> Result<Self, CoordinatorError> {
+    pub(crate) fn new(origin: &Origin, ca_file: Option<&Path>) -> Result<Self, CoordinatorError> {
         let config = if origin.is_secure() {
-            let config = tls::client_config(&TlsTrust { extra_ca: ca_file.map(Path::to_owned) });
+            let config = client_config(&TlsTrust { extra_ca: ca_file.map(Path::to_owned) });
             (*config.map_err(|source| CoordinatorError::Trust { origin: origin.clone(), source })?).clone()
         } else {
             no_tls()
@@ -129,18 +126,12 @@ impl CoordinatorHttp {
     }
 
     /// Who it is and what time it has.
-    pub async fn info(&self) -> Result<CoordinatorInfo, CoordinatorError> {
+    pub(crate) async fn info(&self) -> Result<CoordinatorInfo, CoordinatorError> {
         self.call(self.http.get(self.url("/v2/info"))).await
     }
 
-    /// Whether it answers its health check.
-    pub async fn is_ready(&self) -> bool {
-        let answer = self.http.get(self.url("/ready")).send().await;
-        answer.is_ok_and(|answer| answer.status().is_success())
-    }
-
     /// Deposits a new mesh; gives its entries, sequenced.
-    pub async fn create_mesh(
+    pub(crate) async fn create_mesh(
         &self,
         entries: &[WireEntry],
         token: Option<&str>,
@@ -155,14 +146,14 @@ impl CoordinatorHttp {
     }
 
     /// The sealed cap under a lookup.
-    pub async fn invite_blob(&self, lookup: &InviteLookup) -> Result<Vec<u8>, CoordinatorError> {
+    pub(crate) async fn invite_blob(&self, lookup: &InviteLookup) -> Result<Vec<u8>, CoordinatorError> {
         let body = Lookup { lookup: lookup.to_string() };
         let answer: Blob = self.call(self.http.post(self.url("/v2/invites/lookup")).json(&body)).await?;
         self.read_base64(&answer.blob)
     }
 
     /// The log of the mesh that an invite is for.
-    pub async fn log(&self, lookup: &InviteLookup, from: u64) -> Result<LogPage, CoordinatorError> {
+    pub(crate) async fn log(&self, lookup: &InviteLookup, from: u64) -> Result<LogPage, CoordinatorError> {
         let request = self.http.get(self.url(&format!("/v2/log?from={from}"))).bearer_auth(lookup);
         let answer: LogAnswer = self.call(request).await?;
         let entries = answer.entries.iter().map(|entry| self.read_entry(entry));
@@ -170,7 +161,7 @@ impl CoordinatorHttp {
     }
 
     /// Offers an entry for the next place in that log.
-    pub async fn append(
+    pub(crate) async fn append(
         &self,
         lookup: &InviteLookup,
         entry: &WireEntry,
@@ -178,10 +169,11 @@ impl CoordinatorHttp {
         let body = OneEntry { entry: to_base64(entry) };
         let request = self.http.post(self.url("/v2/log")).bearer_auth(lookup).json(&body);
         let (status, body) = self.send(request).await?;
+        // Other conflicts, such as a taken handle, are refusals that no second attempt mends.
         if status == StatusCode::CONFLICT
-            && let Ok(Conflict { size }) = serde_json::from_slice(&body)
+            && serde_json::from_slice::<RefusedBody>(&body).is_ok_and(|body| body.error.code == "conflict")
         {
-            return Ok(AppendOutcome::Conflict { size });
+            return Ok(AppendOutcome::Conflict);
         }
         let answer: OneEntry = self.read(status, &body, None)?;
         Ok(AppendOutcome::Sequenced(Box::new(self.read_entry(&answer.entry)?)))
@@ -191,7 +183,10 @@ impl CoordinatorHttp {
         format!("{}{path}", self.origin)
     }
 
-    async fn call<T: serde::de::DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, CoordinatorError> {
+    async fn call<T: serde::de::DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<T, CoordinatorError> {
         let (status, body) = self.send(request).await?;
         self.read(status, &body, None)
     }
@@ -204,7 +199,9 @@ impl CoordinatorHttp {
             let wait = answer.headers().get(reqwest::header::RETRY_AFTER);
             let seconds = wait.and_then(|wait| wait.to_str().ok()?.parse().ok());
             let body = answer.bytes().await.map_err(unreachable)?;
-            return self.read::<serde::de::IgnoredAny>(status, &body, seconds).map(|_| (status, body.to_vec()));
+            return self
+                .read::<serde::de::IgnoredAny>(status, &body, seconds)
+                .map(|_| (status, body.to_vec()));
         }
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
@@ -254,7 +251,7 @@ impl CoordinatorHttp {
 /// A configuration that trusts nobody, for origins that use no TLS: reading the machine's roots for
 /// them would cost milliseconds and may fail.
 fn no_tls() -> rustls::ClientConfig {
-    rustls::ClientConfig::builder_with_provider(tls::provider())
+    rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .expect("ring supports TLS 1.2 and 1.3")
         .with_root_certificates(rustls::RootCertStore::empty())
@@ -289,11 +286,6 @@ struct Blob {
 struct LogAnswer {
     size: u64,
     entries: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Conflict {
-    size: u64,
 }
 
 #[derive(Deserialize)]

@@ -10,140 +10,39 @@
 //! fails, nothing of its batch happened: the machine is rebuilt from the store, its links are closed,
 //! and every caller is told.
 
+mod handle;
+mod recover;
 mod settings;
+mod start;
 mod view;
 mod waiting;
 mod work;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use peerloom_proto::PeerId;
-use peerloom_proto::endpoint::{Endpoint, Event, Input, LinkId, Output, Request, Token, Write};
-use peerloom_transports::{CandidateScope, TlsTrust};
-use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use peerloom_proto::endpoint::{Endpoint, Input, LinkId, Output, Token, Write};
+use peerloom_proto::{MessageId, PeerId};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
-use tracing::{debug, error, info, info_span, warn};
+use tracing::{debug, info, info_span, warn};
 
+pub(crate) use self::handle::EngineHandle;
 use self::settings::Identity;
+pub(crate) use self::start::start;
 use self::view::Publisher;
 use self::waiting::Waiting;
 use self::work::{Answers, Work};
 pub(crate) use self::work::{Inlet, Source};
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::daemon::StartError;
 use crate::home::MeshInfo;
 use crate::links::Links;
-use crate::mesh::{EngineError, Mesh};
-use crate::store::{LocalWrite, Reader, Store, StoreError, Writer};
+use crate::mesh::EngineError;
+use crate::store::{LocalWrite, Reader, StoreError, Writer};
 use crate::uplink::Uplink;
-use crate::views::MeshView;
-
-/// The engine as others hold it.
-#[derive(Clone, Debug)]
-pub(crate) struct EngineHandle {
-    works: mpsc::Sender<Work>,
-    events: broadcast::Sender<Arc<Event>>,
-    view: watch::Receiver<Arc<MeshView>>,
-}
-
-/// Opens the store, rebuilds the machine, starts the thread and the sockets.
-pub(crate) async fn start(
-    info: MeshInfo,
-    config: &Config,
-    clock: Clock,
-    port: u16,
-) -> Result<Mesh, StartError> {
-    let identity = Identity::read(&info)?;
-    let member = identity.member();
-    let path = info.store_file();
-    let unusable = |source| StartError::Store { path: path.clone(), source };
-    let (writer, reader, loaded) = Store::open(&path).await.map_err(unusable)?;
-    let failed = loaded.failed;
-    let rebuilt = identity.rebuild(loaded).map_err(unusable)?;
-    let endpoint = Endpoint::new(rebuilt.settings, clock.now());
-
-    let (inlet, queue) = Inlet::new();
-    let runtime = Handle::current();
-    let trust = TlsTrust { extra_ca: config.ca_file.clone() };
-    let uplink = Uplink::new(info.origin.clone(), trust, inlet.clone(), runtime.clone());
-    let mut links = if config.direct {
-        let scope = if config.allow_loopback || info.origin.is_loopback() {
-            CandidateScope::WithLoopback
-        } else {
-            CandidateScope::Routable
-        };
-        let links = Links::on(port, scope, inlet.clone(), runtime);
-        links.map_err(|source| StartError::Socket { port, source })?
-    } else {
-        Links::off(inlet.clone(), runtime)
-    };
-    links.announce();
-    let (publisher, events, view) = Publisher::new(&endpoint, rebuilt.times, failed);
-    let engine = Engine {
-        runtime: Builder::new_current_thread().enable_time().build().map_err(StartError::Thread)?,
-        clock,
-        path,
-        identity,
-        endpoint,
-        writer: Some(writer),
-        reader: reader.clone(),
-        queue,
-        uplink,
-        links,
-        waiting: Waiting::default(),
-        publisher,
-        follow_ups: Vec::new(),
-        failures: 0,
-        stop: None,
-    };
-    let span = info_span!("mesh", name = %info.name, id = %info.id.short());
-    std::thread::Builder::new()
-        .name("engine".to_owned())
-        .spawn(move || span.in_scope(|| engine.run()))
-        .map_err(StartError::Thread)?;
-    let handle = EngineHandle { works: inlet.works().clone(), events, view };
-    Ok(Mesh::new(info, member, handle, reader))
-}
-
-impl EngineHandle {
-    /// Asks everything in one batch and waits for all answers.
-    pub(crate) async fn requests(&self, requests: Vec<Request>, local: Vec<LocalWrite>) -> Answers {
-        let (answer, answers) = oneshot::channel();
-        let work = Work::Requests { requests, local, answer };
-        self.works.send(work).await.map_err(|_| EngineError::Stopped)?;
-        answers.await.map_err(|_| EngineError::Stopped)?
-    }
-
-    pub(crate) fn events(&self) -> broadcast::Receiver<Arc<Event>> {
-        self.events.subscribe()
-    }
-
-    pub(crate) fn view(&self) -> Arc<MeshView> {
-        self.view.borrow().clone()
-    }
-
-    pub(crate) async fn view_when(
-        &self,
-        mut wanted: impl FnMut(&MeshView) -> bool + Send,
-    ) -> Option<Arc<MeshView>> {
-        let mut view = self.view.clone();
-        let found = view.wait_for(|view| wanted(view)).await.ok()?;
-        Some(Arc::clone(&found))
-    }
-
-    /// Waits until everything taken in before is on disk and every socket is closed.
-    pub(crate) async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.works.send(Work::Stop(done)).await.is_ok() && stopped.await.is_err() {
-            warn!("The engine ended before it was stopped.");
-        }
-    }
-}
 
 struct Engine {
     /// Blocks this thread on the store; nothing else runs on it.
@@ -179,6 +78,13 @@ struct Batch {
 }
 
 impl Engine {
+    fn spawn(self, info: &MeshInfo) -> Result<(), StartError> {
+        let span = info_span!("mesh", name = %info.name, id = %info.id.short());
+        let thread = std::thread::Builder::new().name("engine".to_owned());
+        thread.spawn(move || span.in_scope(|| self.run())).map_err(StartError::Thread)?;
+        Ok(())
+    }
+
     fn run(mut self) {
         info!("Mesh started.");
         loop {
@@ -272,7 +178,10 @@ impl Engine {
                         self.endpoint.handle(now, Input::Request { token, request });
                     }
                 }
-                Work::Stop(done) => self.stop = Some(done),
+                Work::Stop(done) => {
+                    self.endpoint.handle(now, Input::Stop);
+                    self.stop = Some(done);
+                }
             }
         }
     }
@@ -402,82 +311,14 @@ impl Engine {
         }
     }
 
-    /// Nothing of the batch happened. The machine has to forget it too, so it is rebuilt from the
-    /// store; what it was about to transmit was not, and what it had transmitted is in the outbox.
-    fn recover(&mut self, failure: StoreError, batch: Batch) {
-        let reason = match failure {
-            StoreError::Full => EngineError::DiskFull,
-            other => EngineError::Store(Arc::new(other)),
-        };
-        self.failures = self.failures.saturating_add(1);
-        if self.failures == 1 {
-            error!(error = %reason, "A batch was not recorded; nothing of it was sent or acknowledged.");
-        }
-        for answer in batch.unasked {
-            waiting::answer(answer, Err(reason.clone()));
-        }
-        self.waiting.fail_all(&reason);
-        self.uplink.close();
-        self.links.reset();
-        self.follow_ups.clear();
-        loop {
-            self.refuse_for(reopen_pause(self.failures), &reason);
-            match self.reopen() {
-                Ok(()) => return,
-                Err(error) => {
-                    debug!(%error, "The store cannot be opened yet.");
-                    self.failures = self.failures.saturating_add(1);
-                }
-            }
-            if self.stop.is_some() || (self.queue.is_closed() && self.queue.is_empty()) {
-                return;
-            }
-        }
-    }
-
-    /// Answers whoever asks with the failure, for a while: a full disk is not tried at the speed of
-    /// the network.
-    fn refuse_for(&mut self, pause: Duration, reason: &EngineError) {
-        let Self { runtime, queue, stop, .. } = self;
-        let refusing = async {
-            while let Some(work) = queue.recv().await {
-                match work {
-                    Work::Requests { answer, .. } => waiting::answer(answer, Err(reason.clone())),
-                    Work::Stop(done) => {
-                        *stop = Some(done);
-                        return;
-                    }
-                    // Whatever sockets still say is meant for the machine that is gone.
-                    Work::Input { .. } | Work::Frames { .. } => {}
-                }
-            }
-        };
-        if runtime.block_on(async { timeout(pause, refusing).await }).is_err() {
-            debug!("Trying the store again.");
-        }
-    }
-
-    fn reopen(&mut self) -> Result<(), StoreError> {
-        if let Some(writer) = self.writer.take()
-            && let Err(error) = self.runtime.block_on(writer.close())
-        {
-            debug!(%error, "The failed connection did not close in order.");
-        }
-        let (writer, loaded) = self.runtime.block_on(Writer::reopen(&self.path))?;
-        let failed = loaded.failed;
-        let rebuilt = self.identity.rebuild(loaded)?;
-        self.endpoint = Endpoint::new(rebuilt.settings, self.clock.now());
-        self.writer = Some(writer);
-        self.publisher.restart(rebuilt.times, failed);
-        self.links.announce();
-        Ok(())
-    }
-
-    fn shut(&mut self) {
+    fn shut(mut self) {
         self.waiting.fail_all(&EngineError::Stopped);
-        self.uplink.close();
-        self.runtime.block_on(self.links.stop());
-        self.runtime.block_on(self.reader.close());
+        let Self { runtime, uplink, links, reader, .. } = &mut self;
+        runtime.block_on(async {
+            uplink.stop().await;
+            links.stop().await;
+            reader.close().await;
+        });
         if let Some(writer) = self.writer.take()
             && let Err(error) = self.runtime.block_on(writer.close())
         {
@@ -493,8 +334,8 @@ impl Engine {
 /// What the machine asks of the store in the middle of a batch.
 #[derive(Default)]
 struct Questions {
-    sent: Vec<(Token, peerloom_proto::MessageId)>,
-    seen: Vec<Vec<(PeerId, peerloom_proto::MessageId)>>,
+    sent: Vec<(Token, MessageId)>,
+    seen: Vec<Vec<(PeerId, MessageId)>>,
     rows: Vec<u64>,
 }
 
@@ -502,11 +343,6 @@ impl Questions {
     fn is_empty(&self) -> bool {
         self.sent.is_empty() && self.seen.is_empty() && self.rows.is_empty()
     }
-}
-
-/// Doubles from 50 ms to 1 s, so that space that was made is soon used.
-fn reopen_pause(failures: u32) -> Duration {
-    Duration::from_millis(50 << failures.saturating_sub(1).min(5)).min(Duration::from_secs(1))
 }
 
 /// Inputs of one batch: beyond it the commit would keep the first waiting.

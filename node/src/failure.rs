@@ -218,7 +218,8 @@ mod tests {
 
     #[test]
     fn the_error_document_is_the_documented_one() {
-        let failure = Failure::new(Kind::NotFound, "unknown-peer", "no member is called \"bob\"").next("peerloom peers");
+        let failure = Failure::new(Kind::NotFound, "unknown-peer", "no member is called \"bob\"")
+            .next("peerloom peers");
         assert_eq!(
             serde_json::to_string(&failure.to_json()).unwrap(),
             r#"{"schema_version":1,"error":{"code":"unknown-peer","text":"no member is called \"bob\"","next":"peerloom peers"},"exit_code":4}"#

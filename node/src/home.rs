@@ -3,15 +3,19 @@
 //! Directories are 0700 and files 0600. A mesh directory appears in one rename, complete, or not
 //! at all; what looks half there is refused and never repaired by making it anew.
 
+mod files;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use peerloom_proto::{BoxSecretKey, Handle, MeshId, Origin, UnixMs};
 use zeroize::Zeroizing;
 
+pub(crate) use self::files::write_private;
+use self::files::{FILE_MODE, make_dir, remove_draft, sync_dir};
 use crate::clock::Clock;
 use crate::keystore::{self, KeystoreError};
 use crate::store::{Store, StoreError};
@@ -238,8 +242,11 @@ impl Home {
     pub fn mesh(&self, id: MeshId) -> Result<MeshInfo, HomeError> {
         let dir = self.meshes_dir().join(id.to_string());
         let path = dir.join("mesh.json");
-        let text = fs::read_to_string(&path)
-            .map_err(|source| HomeError::Io { action: "read", path: path.clone(), source })?;
+        let text = fs::read_to_string(&path).map_err(|source| HomeError::Io {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
         let file: MeshFile = serde_json::from_str(&text)
             .map_err(|error| HomeError::Damaged { path: path.clone(), what: error.to_string() })?;
         if file.id != id {
@@ -289,8 +296,11 @@ impl Home {
         let text = serde_json::to_vec_pretty(&file).expect("ids, names and numbers have a JSON form");
         write_private(&draft.join("mesh.json"), &text)?;
         sync_dir(&draft)?;
-        fs::rename(&draft, &dir)
-            .map_err(|source| HomeError::Io { action: "rename", path: draft.clone(), source })?;
+        fs::rename(&draft, &dir).map_err(|source| HomeError::Io {
+            action: "rename",
+            path: draft.clone(),
+            source,
+        })?;
         sync_dir(&self.meshes_dir())?;
         self.mesh(mesh.id)
     }
@@ -367,46 +377,9 @@ struct MeshFile {
     created_at_ms: UnixMs,
 }
 
-/// Removes what an earlier attempt left before its rename: nothing in it was ever used.
-fn remove_draft(draft: &Path) -> Result<(), HomeError> {
-    match fs::remove_dir_all(draft) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(HomeError::Io { action: "remove", path: draft.to_owned(), source }),
-    }
-}
-
-fn make_dir(path: &Path) -> Result<(), HomeError> {
-    let failed = |source| HomeError::Io { action: "make", path: path.to_owned(), source };
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true).mode(DIR_MODE).create(path).map_err(failed)?;
-    let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(DIR_MODE)).map_err(failed)?;
-    }
-    Ok(())
-}
-
-/// Writes a 0600 file and waits until it is on disk.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), HomeError> {
-    let failed = |source| HomeError::Io { action: "write", path: path.to_owned(), source };
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(FILE_MODE);
-    let mut file = options.open(path).map_err(failed)?;
-    file.write_all(bytes).map_err(failed)?;
-    file.sync_all().map_err(failed)
-}
-
-fn sync_dir(path: &Path) -> Result<(), HomeError> {
-    let synced = File::open(path).and_then(|dir| dir.sync_all());
-    synced.map_err(|source| HomeError::Io { action: "sync", path: path.to_owned(), source })
-}
-
 const MEMBER_KEY: &str = "member.key";
 const OWNER_KEY: &str = "owner.key";
 const STORE: &str = "node.db";
-const DIR_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
 
 /// A Unix socket address holds 108 bytes on Linux and 104 on macOS (sun_path), with a final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 100;

@@ -12,8 +12,8 @@ use std::path::Path;
 use bytes::Bytes;
 use peerloom_proto::limits::CLOCK_SKEW_MAX;
 use peerloom_proto::{
-    BoxSecretKey, GenesisParams, Handle, IdentityKey, LogError, NewMember, Origin, PeerId, Policy, Role, Roster,
-    UnixMs, WireEntry, hex_of,
+    BoxSecretKey, GenesisParams, Handle, IdentityKey, LogError, NewMember, Origin, PeerId, Policy, Role,
+    Roster, UnixMs, WireEntry, hex_of,
 };
 use zeroize::Zeroizing;
 
@@ -24,33 +24,33 @@ use crate::keystore::random;
 
 /// What to make.
 #[derive(Clone, Debug)]
-pub struct InitPlan {
+pub(crate) struct InitPlan {
     /// Name of the mesh, for people.
-    pub name: String,
+    pub(crate) name: String,
     /// Its coordinator.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// This node's handle.
-    pub handle: Handle,
+    pub(crate) handle: Handle,
     /// The coordinator's token for new meshes.
-    pub token: Option<String>,
+    pub(crate) token: Option<String>,
 }
 
 /// A mesh that the coordinator has and this node must now keep.
 #[derive(Debug)]
-pub struct MadeMesh {
+pub(crate) struct MadeMesh {
     /// For the home.
-    pub mesh: NewMesh,
+    pub(crate) mesh: NewMesh,
     /// This node.
-    pub member: PeerId,
+    pub(crate) member: PeerId,
     /// The owner's public key.
-    pub owner: PeerId,
+    pub(crate) owner: PeerId,
     /// The recovery secret, to be shown once.
-    pub recovery: Zeroizing<String>,
+    pub(crate) recovery: Zeroizing<String>,
 }
 
 /// Why no mesh was made.
 #[derive(Debug, thiserror::Error)]
-pub enum InitError {
+pub(crate) enum InitError {
     /// The coordinator did not answer or said no.
     #[error(transparent)]
     Coordinator(#[from] CoordinatorError),
@@ -87,7 +87,11 @@ pub enum InitError {
 }
 
 /// Makes a mesh at the coordinator. `now` is this machine's wall clock.
-pub async fn make_mesh(plan: InitPlan, ca_file: Option<&Path>, now: UnixMs) -> Result<MadeMesh, InitError> {
+pub(crate) async fn make_mesh(
+    plan: InitPlan,
+    ca_file: Option<&Path>,
+    now: UnixMs,
+) -> Result<MadeMesh, InitError> {
     let InitPlan { name, origin, handle, token } = plan;
     let coordinator = CoordinatorHttp::new(&origin, ca_file)?;
     let info = coordinator.info().await?;
@@ -123,7 +127,8 @@ pub async fn make_mesh(plan: InitPlan, ca_file: Option<&Path>, now: UnixMs) -> R
     let admission = roster.member_add(&owner, new, now);
     let sent = [genesis, admission];
     let sequenced = coordinator.create_mesh(&sent, token.as_deref()).await?;
-    check_sequenced(&mut roster, &sent, &sequenced).map_err(|what| InitError::BadSequence { origin, what })?;
+    check_sequenced(&mut roster, &sent, &sequenced)
+        .map_err(|what| InitError::BadSequence { origin, what })?;
 
     Ok(MadeMesh {
         mesh: NewMesh {
@@ -143,7 +148,11 @@ pub async fn make_mesh(plan: InitPlan, ca_file: Option<&Path>, now: UnixMs) -> R
 }
 
 /// Whether the coordinator is the one that was meant, and its clock close enough.
-pub(crate) fn check_coordinator(info: &CoordinatorInfo, asked: &Origin, now: UnixMs) -> Result<(), InitError> {
+pub(crate) fn check_coordinator(
+    info: &CoordinatorInfo,
+    asked: &Origin,
+    now: UnixMs,
+) -> Result<(), InitError> {
     let skew = now.distance(info.now_ms);
     if skew > CLOCK_SKEW_MAX {
         let skew_ms = u64::try_from(skew.as_millis()).unwrap_or(u64::MAX);
@@ -196,10 +205,14 @@ impl From<CoordinatorError> for Failure {
         match error {
             CoordinatorError::Trust { .. } => Self::new(Kind::Failed, "tls-trust", text)
                 .next("install ca-certificates, or name the authority's file in PEERLOOM_CA_FILE"),
-            CoordinatorError::Unreachable { .. } => Self::new(Kind::Unreachable, "coordinator-unreachable", text)
-                .next("check the address and that peerloom-coordinator runs there"),
-            CoordinatorError::Malformed { origin, .. } => Self::new(Kind::Failed, "coordinator-malformed", text)
-                .next(format!("check what answers at {origin}")),
+            CoordinatorError::Unreachable { .. } => {
+                Self::new(Kind::Unreachable, "coordinator-unreachable", text)
+                    .next("check the address and that peerloom-coordinator runs there")
+            }
+            CoordinatorError::Malformed { origin, .. } => {
+                Self::new(Kind::Failed, "coordinator-malformed", text)
+                    .next(format!("check what answers at {origin}"))
+            }
             CoordinatorError::Refused { status, code, retry_after_s, .. } => {
                 let kind = match status {
                     401 | 403 => Kind::Denied,
@@ -210,7 +223,10 @@ impl From<CoordinatorError> for Failure {
                     _ => Kind::Failed,
                 };
                 let next = match (code.as_str(), retry_after_s) {
-                    ("token", _) => "pass the coordinator's token with --token-file FILE or PEERLOOM_MESH_TOKEN".to_owned(),
+                    ("token", _) => {
+                        "pass the coordinator's token with --token-file FILE or PEERLOOM_MESH_TOKEN"
+                            .to_owned()
+                    }
                     (_, Some(seconds)) => format!("try again in {seconds} s"),
                     ("skew", None) => "set this machine's clock, then try again".to_owned(),
                     (_, None) if kind == Kind::Busy => "try again in a minute".to_owned(),
@@ -239,7 +255,8 @@ mod tests {
     #[test]
     fn a_clock_off_by_an_hour_is_said_with_the_distance() {
         let asked = Origin::parse("https://mesh.example").unwrap();
-        let error = check_coordinator(&info("https://mesh.example", 3_600_000), &asked, UnixMs(0)).unwrap_err();
+        let error =
+            check_coordinator(&info("https://mesh.example", 3_600_000), &asked, UnixMs(0)).unwrap_err();
         let failure = Failure::from(error);
         assert_eq!(failure.code, "clock");
         assert_eq!(failure.text, "this machine's clock and that of https://mesh.example differ by 3600 s");

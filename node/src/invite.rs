@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use peerloom_proto::limits::INVITE_USES_MAX;
-use peerloom_proto::{
-    Handle, Head, InviteCap, InviteCode, InviteId, InviteMode, Role, SignedCap, UnixMs,
-};
+use peerloom_proto::{Handle, Head, InviteCap, InviteCode, InviteId, InviteMode, Role, SignedCap, UnixMs};
 
 use crate::failure::{Failure, Kind, chain};
 use crate::join::InviteLink;
@@ -16,31 +14,31 @@ use crate::views::NewInvite;
 
 /// What to grant.
 #[derive(Clone, Debug)]
-pub struct InvitePlan {
+pub(crate) struct InvitePlan {
     /// How long it is valid.
-    pub life: Duration,
+    pub(crate) life: Duration,
     /// Admissions it serves.
-    pub uses: u64,
+    pub(crate) uses: u64,
     /// The only handle it may be used for.
-    pub handle: Option<Handle>,
+    pub(crate) handle: Option<Handle>,
 }
 
 /// An invite that the coordinator has.
 #[derive(Debug)]
-pub struct MadeInvite {
+pub(crate) struct MadeInvite {
     /// Where to join.
-    pub link: InviteLink,
+    pub(crate) link: InviteLink,
     /// The secret.
-    pub code: InviteCode,
+    pub(crate) code: InviteCode,
     /// When it ends.
-    pub exp: UnixMs,
+    pub(crate) exp: UnixMs,
     /// Admissions it serves.
-    pub uses: u64,
+    pub(crate) uses: u64,
 }
 
 /// Why no invite was made.
 #[derive(Debug, thiserror::Error)]
-pub enum InviteMakeError {
+pub(crate) enum InviteMakeError {
     /// Only admins invite.
     #[error("{handle} may not invite: only admins of {mesh} can")]
     NotAdmin {
@@ -64,7 +62,11 @@ pub enum InviteMakeError {
 }
 
 /// Makes an invite for `mesh` and deposits it. `now` is this machine's wall clock.
-pub async fn make_invite(mesh: &Mesh, plan: InvitePlan, now: UnixMs) -> Result<MadeInvite, InviteMakeError> {
+pub(crate) async fn make_invite(
+    mesh: &Mesh,
+    plan: InvitePlan,
+    now: UnixMs,
+) -> Result<MadeInvite, InviteMakeError> {
     let InvitePlan { life, uses, handle } = plan;
     if !(1..=INVITE_USES_MAX).contains(&uses) {
         return Err(InviteMakeError::Uses(uses));
@@ -73,9 +75,13 @@ pub async fn make_invite(mesh: &Mesh, plan: InvitePlan, now: UnixMs) -> Result<M
         return Err(InviteMakeError::Life(life));
     }
     let view = mesh.view();
-    let may_invite = view.members.iter().any(|member| member.is_me && !member.revoked && member.role >= Role::Admin);
+    let may_invite =
+        view.members.iter().any(|member| member.is_me && !member.revoked && member.role >= Role::Admin);
     if !may_invite {
-        return Err(InviteMakeError::NotAdmin { handle: mesh.handle().clone(), mesh: mesh.name().to_owned() });
+        return Err(InviteMakeError::NotAdmin {
+            handle: mesh.handle().clone(),
+            mesh: mesh.name().to_owned(),
+        });
     }
     let key = keystore::read_key(&mesh.info().member_key_file())?;
     let code = InviteCode::from_bytes(*random::<10>());
@@ -100,8 +106,7 @@ pub async fn make_invite(mesh: &Mesh, plan: InvitePlan, now: UnixMs) -> Result<M
     );
     let blob = code.seal_blob(&cap, *random::<24>());
     let link = InviteLink::of(mesh.origin(), &id);
-    let invite =
-        NewInvite { id, lookup: code.lookup(), url: link.to_string(), blob: blob.into(), exp, uses };
+    let invite = NewInvite { id, lookup: code.lookup(), url: link.to_string(), blob: blob.into(), exp, uses };
     mesh.invite_put(invite).await?;
     Ok(MadeInvite { link, code, exp, uses })
 }
@@ -114,7 +119,9 @@ impl From<InviteMakeError> for Failure {
                 Self::new(Kind::Denied, "inviter-authority", text).next("ask an admin: peerloom member list")
             }
             InviteMakeError::Uses(_) => Self::new(Kind::Usage, "usage", text).next("pass --uses 1 to 100"),
-            InviteMakeError::Life(_) => Self::new(Kind::Usage, "usage", text).next("pass --expires 1m to 30d"),
+            InviteMakeError::Life(_) => {
+                Self::new(Kind::Usage, "usage", text).next("pass --expires 1m to 30d")
+            }
             InviteMakeError::Key(_) => Self::new(Kind::Failed, "keystore", text).next("peerloom doctor"),
             InviteMakeError::Change(error) => error.into(),
         }

@@ -8,16 +8,18 @@
 //! 4. claim and proof are signed once; the entry is signed anew after every lost race
 //! 5. the coordinator's sequence signature is checked before anything is kept
 
+mod link;
+
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use peerloom_proto::{
-    BoxSecretKey, Handle, IdentityKey, InviteClaim, InviteCode, InviteCodeError, InviteError, LogError, MeshId,
-    Origin, PeerId, Roster, SignedCap, SignedClaim, UnixMs, WireEntry, crockford,
+    BoxSecretKey, Handle, IdentityKey, InviteClaim, InviteCode, InviteError, LogError, MeshId, Origin,
+    PeerId, Roster, SignedCap, SignedClaim, WireEntry,
 };
 
+pub(crate) use self::link::{InviteLink, code_of};
 use crate::clock::Clock;
 use crate::coordinator_http::{AppendOutcome, CoordinatorError, CoordinatorHttp};
 use crate::failure::{Failure, Kind, chain};
@@ -25,78 +27,35 @@ use crate::home::NewMesh;
 use crate::init::{InitError, check_coordinator};
 use crate::keystore::random;
 
-/// An invite's address: `origin/i/` and eight Crockford characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InviteLink {
-    /// Where the coordinator is.
-    pub origin: Origin,
-    /// The beginning of the invite's id.
-    pub id: String,
-}
-
-/// Why a text is not an invite's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("an invite's address looks like https://mesh.example/i/7Q2M9KXA")]
-pub struct InviteLinkError;
-
-impl InviteLink {
-    /// Reads an address; a fragment is left to [`code_of`].
-    pub fn parse(text: &str) -> Result<Self, InviteLinkError> {
-        let address = text.trim().split('#').next().unwrap_or_default();
-        let (origin, id) = address.rsplit_once("/i/").ok_or(InviteLinkError)?;
-        let id = id.to_ascii_uppercase();
-        let sound = id.len() == LINK_CHARACTERS && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let origin = Origin::from_typed(origin).map_err(|_| InviteLinkError)?;
-        if sound { Ok(Self { origin, id }) } else { Err(InviteLinkError) }
-    }
-
-    /// The address of an invite.
-    pub fn of(origin: &Origin, invite: &peerloom_proto::InviteId) -> Self {
-        Self { origin: origin.clone(), id: crockford(&invite.0, LINK_CHARACTERS) }
-    }
-}
-
-impl std::fmt::Display for InviteLink {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/i/{}", self.origin, self.id)
-    }
-}
-
-/// The code in what was typed: alone, or after the `#` of a whole address.
-pub fn code_of(typed: &str) -> Result<InviteCode, InviteCodeError> {
-    let typed = typed.trim();
-    InviteCode::from_str(typed.rsplit_once('#').map_or(typed, |(_, code)| code))
-}
-
 /// What to join.
 #[derive(Debug)]
-pub struct JoinPlan {
+pub(crate) struct JoinPlan {
     /// The invite's address.
-    pub link: InviteLink,
+    pub(crate) link: InviteLink,
     /// The secret.
-    pub code: InviteCode,
+    pub(crate) code: InviteCode,
     /// This node's handle; none takes the invite's.
-    pub handle: Option<Handle>,
+    pub(crate) handle: Option<Handle>,
     /// Meshes that this home has already.
-    pub present: Vec<MeshId>,
+    pub(crate) present: Vec<MeshId>,
 }
 
 /// A mesh that has this node as a member, to be kept now.
 #[derive(Debug)]
-pub struct JoinedMesh {
+pub(crate) struct JoinedMesh {
     /// For the home.
-    pub mesh: NewMesh,
+    pub(crate) mesh: NewMesh,
     /// This node.
-    pub member: PeerId,
+    pub(crate) member: PeerId,
     /// Who invited: handle, or `owner`, and key.
-    pub inviter: (String, PeerId),
+    pub(crate) inviter: (String, PeerId),
     /// The log's size with this node's entry.
-    pub head: peerloom_proto::Head,
+    pub(crate) head: peerloom_proto::Head,
 }
 
 /// Why the mesh was not joined.
 #[derive(Debug, thiserror::Error)]
-pub enum JoinError {
+pub(crate) enum JoinError {
     /// The coordinator did not answer or said no.
     #[error(transparent)]
     Coordinator(#[from] CoordinatorError),
@@ -154,7 +113,11 @@ pub enum JoinError {
 }
 
 /// Joins. `clock` is read again for every attempt to append.
-pub async fn join_mesh(plan: JoinPlan, ca_file: Option<&Path>, clock: Clock) -> Result<JoinedMesh, JoinError> {
+pub(crate) async fn join_mesh(
+    plan: JoinPlan,
+    ca_file: Option<&Path>,
+    clock: Clock,
+) -> Result<JoinedMesh, JoinError> {
     let JoinPlan { link, code, handle, present } = plan;
     let lookup = code.lookup();
     let coordinator = CoordinatorHttp::new(&link.origin, ca_file)?;
@@ -203,7 +166,7 @@ pub async fn join_mesh(plan: JoinPlan, ca_file: Option<&Path>, clock: Clock) -> 
             id,
             name: log.roster.name().map_or_else(|| id.short(), str::to_owned),
             handle,
-            origin: link.origin,
+            origin: link.origin.clone(),
             member_seed,
             owner_seed: None,
             entries: log.entries,
@@ -293,7 +256,7 @@ impl<'a> Log<'a> {
                     }
                     return self.extend(&[*sequenced]);
                 }
-                AppendOutcome::Conflict { .. } => {
+                AppendOutcome::Conflict => {
                     tokio::time::sleep(APPEND_PAUSE).await;
                     self.catch_up(coordinator).await?;
                 }
@@ -304,11 +267,13 @@ impl<'a> Log<'a> {
 
     /// Why our own entry has no place in the log, by its own rules.
     fn refused(&self, error: LogError, handle: &Handle) -> JoinError {
-        match error {
-            LogError::HandleTaken(_) => JoinError::HandleTaken(handle.clone()),
-            LogError::Invite(error) => error.into(),
-            other => self.bad(&other.to_string()),
+        if let LogError::Invite(error) = error {
+            return error.into();
         }
+        if let LogError::HandleTaken(_) = error {
+            return JoinError::HandleTaken(handle.clone());
+        }
+        self.bad(&error.to_string())
     }
 
     fn bad(&self, what: &str) -> JoinError {
@@ -338,18 +303,21 @@ fn choose_handle(asked: Option<Handle>, cap: &SignedCap) -> Result<Handle, JoinE
     }
 }
 
+/// The coordinator answers alike for a code it never saw and one whose invite is over.
 fn no_invite(error: CoordinatorError, origin: &Origin) -> JoinError {
-    match error {
-        CoordinatorError::Refused { status: 401 | 404, .. } => JoinError::NoInvite { origin: origin.clone() },
-        other => other.into(),
+    if let CoordinatorError::Refused { status: 401 | 404, .. } = error {
+        return JoinError::NoInvite { origin: origin.clone() };
     }
+    error.into()
 }
 
 fn refused_by_coordinator(error: CoordinatorError, handle: &Handle) -> JoinError {
-    match error {
-        CoordinatorError::Refused { code, .. } if code == "handle-taken" => JoinError::HandleTaken(handle.clone()),
-        other => other.into(),
+    if let CoordinatorError::Refused { code, .. } = &error
+        && code == "handle-taken"
+    {
+        return JoinError::HandleTaken(handle.clone());
     }
+    error.into()
 }
 
 impl From<JoinError> for Failure {
@@ -362,20 +330,23 @@ impl From<JoinError> for Failure {
             JoinError::NoInvite { .. } => {
                 Self::new(Kind::NotFound, "invite", text).next(format!("check the code, or {another}"))
             }
-            JoinError::OtherInvite { .. } => {
-                Self::new(Kind::NotFound, "invite-mismatch", text).next("use the address and the code of one invite")
-            }
+            JoinError::OtherInvite { .. } => Self::new(Kind::NotFound, "invite-mismatch", text)
+                .next("use the address and the code of one invite"),
             JoinError::Invite(error) => Self::new(Kind::Denied, error.reason(), text).next(another),
             JoinError::BadLog { .. } => Self::new(Kind::Denied, "log", text)
                 .next("do not join; tell the inviter that the coordinator's log does not hold"),
-            JoinError::HandleMissing => Self::new(Kind::Usage, "name-missing", text).next("pass --name HANDLE"),
+            JoinError::HandleMissing => {
+                Self::new(Kind::Usage, "name-missing", text).next("pass --name HANDLE")
+            }
             JoinError::HandleOther { granted, .. } => {
                 Self::new(Kind::Denied, "handle", text).next(format!("pass --name {granted}"))
             }
             JoinError::HandleTaken(_) => {
                 Self::new(Kind::Conflict, "handle-taken", text).next("choose another with --name HANDLE")
             }
-            JoinError::AlreadyIn(_) => Self::new(Kind::Conflict, "already-joined", text).next("peerloom status"),
+            JoinError::AlreadyIn(_) => {
+                Self::new(Kind::Conflict, "already-joined", text).next("peerloom status")
+            }
             JoinError::Busy { .. } => Self::new(Kind::Busy, "log-busy", text).next("try again"),
         }
     }
@@ -383,72 +354,18 @@ impl From<JoinError> for Failure {
 
 /// What the coordinator says of the invite is the invite's fault, not the coordinator's.
 fn refused_invite(failure: Failure, next: &str) -> Failure {
-    let of_invite = ["invite-used", "expired", "inviter-authority", "invite-mode", "code-proof", "claim-mismatch"];
+    let of_invite =
+        ["invite-used", "expired", "inviter-authority", "invite-mode", "code-proof", "claim-mismatch"];
     if of_invite.contains(&failure.code.as_str()) {
         return Failure { kind: Kind::Denied, ..failure }.next(next);
     }
     failure
 }
 
-/// Crockford characters of the invite's id in its address.
-const LINK_CHARACTERS: usize = 8;
 /// Attempts to append before giving up: a mesh in which so many others append at once is rare.
 const APPEND_TRIES: u32 = 20;
 /// Between two attempts: the winner's reservation of the next place is short.
 const APPEND_PAUSE: Duration = Duration::from_millis(150);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_read_whatever_its_case_and_without_its_fragment() {
-        let link = InviteLink::parse(" HTTPS://Mesh.Example/i/7q2m9kxa#4Z7P-1QXK-88TN-RW3D ").unwrap();
-        assert_eq!(link.to_string(), "https://mesh.example/i/7Q2M9KXA");
-    }
-
-    #[test]
-    fn other_texts_are_no_address() {
-        for text in ["", "7Q2M9KXA", "https://mesh.example", "https://mesh.example/i/", "ftp://x/i/7Q2M9KXA", "https://mesh.example/i/7Q2M9KX!"] {
-            assert_eq!(InviteLink::parse(text), Err(InviteLinkError), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_code_may_be_pasted_with_its_address() {
-        let alone = code_of("4z7p-1qxk-88tn-rw3d").unwrap().lookup();
-        let pasted = code_of("https://mesh.example/i/7Q2M9KXA#4Z7P1QXK88TNRW3D\n").unwrap().lookup();
-        assert_eq!(alone, pasted);
-    }
-
-    #[test]
-    fn a_wrong_code_is_not_found_and_says_so() {
-        let origin = Origin::parse("https://mesh.example").unwrap();
-        let refused = CoordinatorError::Refused {
-            origin: origin.clone(),
-            status: 404,
-            code: "invite".to_owned(),
-            text: "no".to_owned(),
-            retry_after_s: None,
-        };
-        let failure = Failure::from(no_invite(refused, &origin));
-        assert_eq!((failure.kind.exit_code(), failure.code.as_str()), (4, "invite"));
-        assert!(failure.text.contains("no invite under this code"), "{}", failure.text);
-    }
-
-    #[test]
-    fn a_used_invite_is_denied_and_a_throttled_one_says_when() {
-        let refused = |status, code: &str, wait| {
-            Failure::from(JoinError::from(CoordinatorError::Refused {
-                origin: Origin::parse("https://mesh.example").unwrap(),
-                status,
-                code: code.to_owned(),
-                text: "text".to_owned(),
-                retry_after_s: wait,
-            }))
-        };
-        assert_eq!(refused(400, "invite-used", None).kind, Kind::Denied);
-        let throttled = refused(429, "throttled", Some(42));
-        assert_eq!((throttled.kind, throttled.next.as_str()), (Kind::Busy, "try again in 42 s"));
-    }
-}
+mod tests;

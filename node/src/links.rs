@@ -12,7 +12,8 @@ use peerloom_proto::endpoint::{Input, LinkId, OpenedLink};
 use peerloom_proto::limits::{HANDSHAKE_TIMEOUT, SIGNAL_LIFE};
 use peerloom_proto::{BindTransport, CertHash, ConnId};
 use peerloom_transports::{
-    BindError, CandidateScope, CloseReason, LinkRole, PeerAddr, PeerLink, PeerTransport, QuicTransport, bind_udp,
+    BindError, CandidateScope, CloseReason, LinkRole, PeerAddr, PeerLink, PeerTransport, QuicTransport,
+    bind_udp,
 };
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -31,7 +32,8 @@ pub(crate) struct Links {
     inlet: Inlet,
     runtime: Handle,
     dials: BTreeMap<ConnId, AbortHandle>,
-    tasks: Vec<AbortHandle>,
+    acceptor: Option<AbortHandle>,
+    watcher: Option<AbortHandle>,
     /// Links with smaller numbers belong to a machine that is gone.
     oldest: LinkId,
 }
@@ -49,7 +51,15 @@ struct Shared {
 impl Links {
     /// No direct links.
     pub(crate) fn off(inlet: Inlet, runtime: Handle) -> Self {
-        Self { shared: None, inlet, runtime, dials: BTreeMap::new(), tasks: Vec::new(), oldest: 0 }
+        Self {
+            shared: None,
+            inlet,
+            runtime,
+            dials: BTreeMap::new(),
+            acceptor: None,
+            watcher: None,
+            oldest: 0,
+        }
     }
 
     /// Binds the socket and begins to listen.
@@ -70,16 +80,19 @@ impl Links {
             open: Arc::default(),
             next: Arc::new(AtomicU64::new(1)),
         };
-        let accepting = runtime.spawn(shared.clone().accept()).abort_handle();
-        let tasks = vec![accepting];
-        Ok(Self { shared: Some(shared), inlet, runtime, dials: BTreeMap::new(), tasks, oldest: 0 })
+        let acceptor = Some(runtime.spawn(shared.clone().accept()).abort_handle());
+        let shared = Some(shared);
+        Ok(Self { shared, inlet, runtime, dials: BTreeMap::new(), acceptor, watcher: None, oldest: 0 })
     }
 
-    /// Tells the machine, at once and whenever it changes, how this node can be reached.
+    /// Tells the machine, at once and whenever it changes, how this node can be reached. Once for
+    /// every machine.
     pub(crate) fn announce(&mut self) {
         if let Some(shared) = &self.shared {
-            let task = self.runtime.spawn(shared.clone().watch_addresses());
-            self.tasks.push(task.abort_handle());
+            let watcher = self.runtime.spawn(shared.clone().watch_addresses()).abort_handle();
+            if let Some(old) = self.watcher.replace(watcher) {
+                old.abort();
+            }
         }
     }
 
@@ -105,7 +118,8 @@ impl Links {
                 self.runtime.spawn(shared.dial(peer))
             }
             None => self.runtime.spawn(async move {
-                report(&inlet, Source::Transport, Input::DialFailed(conn, "direct links are off".to_owned())).await;
+                report(&inlet, Source::Transport, Input::DialFailed(conn, "direct links are off".to_owned()))
+                    .await;
             }),
         };
         self.dials.insert(conn, task.abort_handle());
@@ -153,7 +167,7 @@ impl Links {
     /// Ends everything. Peers are told.
     pub(crate) async fn stop(&mut self) {
         self.reset();
-        for task in self.tasks.drain(..) {
+        for task in [self.acceptor.take(), self.watcher.take()].into_iter().flatten() {
             task.abort();
         }
         if let Some(shared) = self.shared.take() {
@@ -238,7 +252,8 @@ impl Shared {
         loop {
             let candidates = self.transport.candidates(self.scope);
             if last.as_ref() != Some(&candidates) {
-                let ready = Input::DirectReady { cert: self.transport.local_cert(), candidates: candidates.clone() };
+                let ready =
+                    Input::DirectReady { cert: self.transport.local_cert(), candidates: candidates.clone() };
                 report(&self.inlet, Source::Transport, ready).await;
                 last = Some(candidates);
             }
@@ -257,8 +272,9 @@ async fn report(inlet: &Inlet, source: Source, input: Input) {
 /// Bytes that wait for one link: twice what the machine keeps in flight towards a peer.
 const QUEUE_BYTES_MAX: usize = 16 << 20;
 
-/// How often a link's round trip is looked at.
-const MEASURE_EVERY: Duration = Duration::from_secs(2);
+/// How often a link's round trip is looked at: reading it costs nothing, and a status line that lags
+/// by a second is not noticed.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 /// How often the machine's addresses are listed anew: a system call, and a laptop that changed its
 /// network is found within this.

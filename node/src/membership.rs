@@ -4,7 +4,9 @@
 use peerloom_proto::limits::MESH_NAME_BYTES_MAX;
 use peerloom_proto::{Handle, Head, MeshId, Origin, PeerId};
 
-use crate::api::shapes::{HeadShape, InitRequest, InitShape, JoinRequest, JoinShape, MeShape, MeshShape, Name};
+use crate::api::shapes::{
+    HeadShape, InitRequest, InitShape, JoinRequest, JoinShape, MeShape, MeshShape, Name,
+};
 use crate::failure::{Failure, Kind, SCHEMA_VERSION};
 use crate::home::MeshInfo;
 use crate::init::InitPlan;
@@ -28,10 +30,12 @@ pub(crate) fn init_plan(request: &InitRequest) -> Result<InitPlan, Failure> {
 pub(crate) fn join_plan(request: &JoinRequest, present: Vec<MeshId>) -> Result<JoinPlan, Failure> {
     let JoinRequest { url, code, handle } = request;
     let link = InviteLink::parse(url).map_err(|error| {
-        Failure::new(Kind::Usage, "invite-url", error.to_string()).next("copy the whole first line of the invite")
+        Failure::new(Kind::Usage, "invite-url", error.to_string())
+            .next("copy the whole first line of the invite")
     })?;
     let code = code_of(code).map_err(|error| {
-        Failure::new(Kind::Usage, "invite-code", error.to_string()).next("copy the whole second line of the invite")
+        Failure::new(Kind::Usage, "invite-code", error.to_string())
+            .next("copy the whole second line of the invite")
     })?;
     let handle = handle.as_deref().map(parse_handle).transpose()?;
     Ok(JoinPlan { link, code, handle, present })
@@ -58,7 +62,11 @@ pub(crate) fn present_init(info: &MeshInfo, member: PeerId, owner: PeerId, recov
     InitShape {
         schema_version: SCHEMA_VERSION,
         mesh: MeshShape { id: info.id.to_string(), name: info.name.clone(), head: None },
-        me: MeShape { handle: info.handle.to_string(), member: member.to_string(), role: Some("admin".to_owned()) },
+        me: MeShape {
+            handle: info.handle.to_string(),
+            member: member.to_string(),
+            role: Some("admin".to_owned()),
+        },
         origin: info.origin.to_string(),
         owner: owner.to_string(),
         owner_key_file: info.owner_key_file().display().to_string(),
@@ -67,12 +75,21 @@ pub(crate) fn present_init(info: &MeshInfo, member: PeerId, owner: PeerId, recov
 }
 
 /// What was joined. That another member's signed head covers the entry shows only later.
-pub(crate) fn present_join(info: &MeshInfo, member: PeerId, inviter: (String, PeerId), head: Head) -> JoinShape {
+pub(crate) fn present_join(
+    info: &MeshInfo,
+    member: PeerId,
+    inviter: (String, PeerId),
+    head: Head,
+) -> JoinShape {
     let head = HeadShape { size: head.size, hash: head.hash.to_string() };
     JoinShape {
         schema_version: SCHEMA_VERSION,
         mesh: MeshShape { id: info.id.to_string(), name: info.name.clone(), head: Some(head) },
-        me: MeShape { handle: info.handle.to_string(), member: member.to_string(), role: Some("member".to_owned()) },
+        me: MeShape {
+            handle: info.handle.to_string(),
+            member: member.to_string(),
+            role: Some("member".to_owned()),
+        },
         origin: info.origin.to_string(),
         state: "admitted".to_owned(),
         inviter: Name { handle: inviter.0, key: inviter.1.to_string() },

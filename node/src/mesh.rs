@@ -14,7 +14,7 @@ use crate::home::MeshInfo;
 use crate::store::{LocalWrite, Reader, StoreError};
 use crate::views::{
     InboxMessage, InboxQuery, InviteRecord, MeshView, NewInvite, OutboxItem, OutboxQuery, RecipientStatus,
-    Requeued, RequeueSelector,
+    RequeueSelector, Requeued,
 };
 
 /// Why the engine gave no reply.

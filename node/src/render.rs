@@ -52,7 +52,11 @@ impl Out {
     }
 
     /// A result for either: the value for programs, the lines for people.
-    pub(crate) fn both(self, value: &impl Serialize, lines: impl FnOnce() -> Vec<String>) -> Result<(), Failure> {
+    pub(crate) fn both(
+        self,
+        value: &impl Serialize,
+        lines: impl FnOnce() -> Vec<String>,
+    ) -> Result<(), Failure> {
         if self.json {
             return self.json(value);
         }
@@ -96,10 +100,16 @@ pub(crate) fn json_line(value: &impl Serialize) -> String {
 
 fn write_stdout(line: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(line.as_bytes()).and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush());
-    written.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Failure::new(Kind::Failed, STDOUT_CLOSED, "standard output is closed"),
-        _ => Failure::failed("stdout", &error),
+    let written = stdout
+        .write_all(line.as_bytes())
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush());
+    written.map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Failure::new(Kind::Failed, STDOUT_CLOSED, "standard output is closed")
+        } else {
+            Failure::failed("stdout", &error)
+        }
     })
 }
 
@@ -148,7 +158,8 @@ impl HiddenInput {
         let before = rustix::termios::tcgetattr(io::stdin()).map_err(failed)?;
         let mut silent = before.clone();
         silent.local_modes.remove(rustix::termios::LocalModes::ECHO);
-        rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Flush, &silent).map_err(failed)?;
+        rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Flush, &silent)
+            .map_err(failed)?;
         Ok(Self { before })
     }
 }
@@ -156,6 +167,7 @@ impl HiddenInput {
 impl Drop for HiddenInput {
     fn drop(&mut self) {
         // A terminal that went away needs no echo.
-        rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Flush, &self.before).unwrap_or(());
+        rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Flush, &self.before)
+            .unwrap_or(());
     }
 }

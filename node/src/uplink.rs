@@ -10,7 +10,8 @@ use peerloom_proto::endpoint::Input;
 use peerloom_proto::limits::HANDSHAKE_TIMEOUT;
 use peerloom_transports::{CloseReason, LinkError, PeerLink, TlsTrust, WebSocketConnector};
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::clock::deadline;
 use crate::engine::{Inlet, Source};
@@ -32,7 +33,7 @@ pub(crate) struct Uplink {
 #[derive(Debug)]
 struct Live {
     outlet: Outlet,
-    task: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 impl Uplink {
@@ -62,7 +63,7 @@ impl Uplink {
                 tracing::debug!("The uplink outlived its engine.");
             }
         });
-        self.live = Some(Live { outlet, task: task.abort_handle() });
+        self.live = Some(Live { outlet, task });
     }
 
     /// Queues a frame. When the socket does not keep up it is closed, and the machine hears of it.
@@ -74,14 +75,27 @@ impl Uplink {
         })
     }
 
-    /// Lets the queue run out, then closes the socket.
+    /// Lets the queue run out, then closes the socket. Waits for neither.
     pub(crate) fn close(&mut self) {
-        if let Some(Live { outlet, task }) = self.live.take() {
-            drop(outlet);
-            self.runtime.spawn(async move {
-                tokio::time::sleep(DRAIN_TIMEOUT).await;
-                task.abort();
-            });
+        if let Some(live) = self.live.take() {
+            self.runtime.spawn(live.end());
+        }
+    }
+
+    /// The same, and waits until the socket is closed.
+    pub(crate) async fn stop(&mut self) {
+        if let Some(live) = self.live.take() {
+            live.end().await;
+        }
+    }
+}
+
+impl Live {
+    async fn end(self) {
+        let Self { outlet, mut task } = self;
+        drop(outlet);
+        if timeout(DRAIN_TIMEOUT, &mut task).await.is_err() {
+            task.abort();
         }
     }
 }

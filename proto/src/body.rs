@@ -90,10 +90,7 @@ impl Body {
         let prekey = match fields.optional(3)? {
             Some(prekey) => {
                 let [stmt, sig] = prekey.tuple()?;
-                Some(SignedBytes {
-                    stmt: bytes.slice_ref(stmt.bytes()?),
-                    sig: Signature(sig.array()?),
-                })
+                Some(SignedBytes { stmt: bytes.slice_ref(stmt.bytes()?), sig: Signature(sig.array()?) })
             }
             None => None,
         };
@@ -104,3 +101,6 @@ impl Body {
 
 /// A media type is a name, not a payload (RFC 6838 §4.2: 127 bytes).
 pub const CONTENT_TYPE_BYTES_MAX: usize = 127;
+
+#[cfg(test)]
+mod tests;

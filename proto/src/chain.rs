@@ -1,6 +1,7 @@
 //! The mesh log as this node follows it: fetched from the coordinator, checked entry by entry,
 //! appended to by compare-and-swap (protocol.md §10).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,9 +9,10 @@ use bytes::Bytes;
 use crate::endpoint::{Endpoint, Event, LogChange, OutboxState, Output, Refusal, Reply, Token, Write};
 use crate::id::PeerId;
 use crate::key::IdentityKey;
+use crate::limits::CLOCK_SKEW_MAX;
 use crate::revocation::{Revoke, RevokeKind, SignedRevoke};
 use crate::roster::{Effect, ForkEvidence, Head, Role, WireEntry};
-use crate::time::{Monotonic, Now};
+use crate::time::{Monotonic, Now, UnixMs};
 use crate::wire::ToCoordinator;
 
 /// Appends that wait for the head, and the last fetch.
@@ -18,8 +20,11 @@ use crate::wire::ToCoordinator;
 pub(crate) struct Chain {
     waiting: Vec<Pending>,
     fetched_at: Option<Monotonic>,
-    /// One alarm a process about each kind of trouble.
-    alarmed: bool,
+    /// Alarms raised; each once a process is enough to make someone look.
+    alarmed: BTreeSet<String>,
+    /// Members admitted by an invite that had long ended when this node first saw it: a stolen or
+    /// backdated one looks the same, so nothing goes to or comes from them until someone vouches.
+    on_hold: BTreeSet<PeerId>,
 }
 
 /// An entry this node wants in the log.
@@ -31,6 +36,16 @@ pub(crate) struct Pending {
 }
 
 impl Chain {
+    /// From the store.
+    pub(crate) fn new(on_hold: Vec<PeerId>) -> Self {
+        Self { on_hold: on_hold.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Whether a member's admission waits for confirmation.
+    pub(crate) fn holds(&self, member: &PeerId) -> bool {
+        self.on_hold.contains(member)
+    }
+
     /// When an append that waits is given up.
     pub(crate) fn deadline(&self) -> Option<Monotonic> {
         self.waiting.iter().map(|pending| pending.until).min()
@@ -53,7 +68,10 @@ impl Endpoint {
     }
 
     /// A member named its head. A larger one is fetched; another one of the same size is evidence.
-    pub(crate) fn heard_head(&mut self, now: Now, signer: PeerId, head: Head) {
+    ///
+    /// `ts` is when it signed, if the statement says so.
+    pub(crate) fn heard_head(&mut self, now: Now, signer: PeerId, head: Head, ts: Option<UnixMs>) {
+        self.vouched_by_head(signer, head, ts);
         let mine = self.roster.head();
         if head.size > mine.size {
             let lately = self.chain.fetched_at.is_some_and(|at| now.monotonic.since(at) < FETCH_EVERY);
@@ -62,7 +80,9 @@ impl Endpoint {
                 self.fetch_log(head.size);
             }
         } else if ForkEvidence::in_head(&self.roster, &head, signer).is_some() {
-            self.alarm("a member has seen another log of this mesh: the coordinator shows different histories");
+            self.alarm(
+                "a member has seen another log of this mesh: the coordinator shows different histories",
+            );
         }
     }
 
@@ -116,8 +136,10 @@ impl Endpoint {
     }
 
     fn entry_applied(&mut self, now: Now, effect: Effect) {
+        self.vouched_by_log();
         match effect {
             Effect::Admitted { member, invite } => {
+                self.hold_if_late(now, member);
                 if invite.is_some_and(|invite| invite.inviter == self.me.id)
                     && let Some(admitted) = self.roster.member(&member)
                 {
@@ -134,12 +156,61 @@ impl Endpoint {
         }
     }
 
+    /// Holds a member that came by an invite which had long ended when its entry was first seen.
+    fn hold_if_late(&mut self, now: Now, member: PeerId) {
+        let Some(admitted) = self.roster.member(&member) else { return };
+        let late = admitted.invite.is_some_and(|invite| now.wall > invite.exp.plus(CLOCK_SKEW_MAX));
+        if late && member != self.me.id && !self.roster.vouched_by_senior(admitted) {
+            self.chain.on_hold.insert(member);
+            self.write(Write::Hold(member));
+        }
+    }
+
+    /// An owner's or admin's later entry stands on the admission.
+    fn vouched_by_log(&mut self) {
+        let on_hold: Vec<PeerId> = self.chain.on_hold.iter().copied().collect();
+        for member in on_hold {
+            if self.roster.member(&member).is_some_and(|admitted| self.roster.vouched_by_senior(admitted)) {
+                self.unhold(member);
+            }
+        }
+    }
+
+    /// Another member signed, in the invite's time, a head beyond the admission.
+    fn vouched_by_head(&mut self, signer: PeerId, head: Head, ts: Option<UnixMs>) {
+        let Some(ts) = ts else { return };
+        if self.chain.on_hold.is_empty() || self.chain.holds(&signer) || !self.roster.contains_head(&head) {
+            return;
+        }
+        let on_hold: Vec<PeerId> = self.chain.on_hold.iter().copied().collect();
+        for member in on_hold {
+            let Some(admitted) = self.roster.member(&member) else { continue };
+            let in_time = admitted.invite.is_some_and(|invite| ts <= invite.exp.plus(CLOCK_SKEW_MAX));
+            if signer != member && in_time && head.size > admitted.admitted_at {
+                self.unhold(member);
+            }
+        }
+    }
+
+    fn unhold(&mut self, member: PeerId) {
+        self.chain.on_hold.remove(&member);
+        self.write(Write::Unhold(member));
+    }
+
     /// Everything to and from a revoked member ends here and now.
     fn cut_off(&mut self, now: Now, member: PeerId) {
         if member == self.me.id {
-            return self.alarm("this node was removed from the mesh");
+            self.alarm("this node was removed from the mesh");
+            for row in self.delivery.all() {
+                self.fail(now, row, OutboxState::Rejected("revoked".to_owned()));
+            }
+            return;
         }
         self.close_links_of(member);
+        let record = self.peers.entry(member);
+        if std::mem::take(&mut record.online) {
+            self.event(Event::Presence { peer: member, online: false });
+        }
         for row in self.delivery.towards(&member) {
             self.fail(now, row, OutboxState::Rejected("revoked".to_owned()));
         }
@@ -220,8 +291,9 @@ impl Endpoint {
     }
 
     pub(crate) fn chain_timeout(&mut self, now: Now) {
-        let (over, waiting) =
-            std::mem::take(&mut self.chain.waiting).into_iter().partition(|pending| pending.until <= now.monotonic);
+        let (over, waiting) = std::mem::take(&mut self.chain.waiting)
+            .into_iter()
+            .partition(|pending| pending.until <= now.monotonic);
         self.chain.waiting = waiting;
         let over: Vec<Pending> = over;
         for pending in over {
@@ -230,12 +302,14 @@ impl Endpoint {
     }
 
     pub(crate) fn alarm(&mut self, text: &str) {
-        if !self.chain.alarmed {
-            self.chain.alarmed = true;
+        if self.chain.alarmed.len() < ALARMS_MAX && self.chain.alarmed.insert(text.to_owned()) {
             self.event(Event::Alarm(text.to_owned()));
         }
     }
 }
+
+/// Different alarms one process raises: each once is enough to make someone look.
+const ALARMS_MAX: usize = 16;
 
 /// An append that found no place for this long is refused.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);

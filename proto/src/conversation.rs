@@ -39,6 +39,7 @@ impl Inbound {
 
     /// A recorded message arrived; gives the rows that surface, in order.
     pub(crate) fn arrive(&mut self, seq: u64, lowest: u64, row: Row, exp: UnixMs) -> Vec<Row> {
+        let (seq, lowest) = (seq.min(SEQ_MAX), lowest.min(SEQ_MAX));
         // What comes after its gap was given up surfaces late rather than never.
         if seq < self.next || self.held.contains_key(&seq) {
             return vec![row];
@@ -47,15 +48,21 @@ impl Inbound {
         self.settle(lowest)
     }
 
+    /// Whether a message of this place would be held behind a gap.
+    pub(crate) fn would_hold(&self, seq: u64, lowest: u64) -> bool {
+        seq > self.next.max(lowest)
+    }
+
     /// The sender says that everything below `lowest` is settled; gives the rows that surface.
     pub(crate) fn settle(&mut self, lowest: u64) -> Vec<Row> {
+        let lowest = lowest.min(SEQ_MAX);
         let later = self.held.split_off(&lowest.max(self.next));
         let mut released: Vec<Row> =
             std::mem::replace(&mut self.held, later).into_values().map(|(row, _)| row).collect();
         self.next = self.next.max(lowest);
         while let Some((row, _)) = self.held.remove(&self.next) {
             released.push(row);
-            self.next += 1;
+            self.next = (self.next + 1).min(SEQ_MAX);
         }
         released
     }
@@ -77,12 +84,24 @@ impl Inbound {
 pub(crate) struct Outbound {
     next_seq: u64,
     unsettled: BTreeSet<u64>,
+    /// Places that will never be filled, with messages behind them that were sealed before that was
+    /// known: the recipient waits until it is told.
+    holes: BTreeSet<u64>,
 }
 
 impl Outbound {
     /// Goes on after the last seq used.
     pub(crate) fn resume(&mut self, next_seq: u64) {
         self.next_seq = self.next_seq.max(next_seq);
+    }
+
+    /// Goes on after a restart: which places failed before it, and whether the recipient was told, is
+    /// not remembered, so it is told once more when all that is known has settled.
+    pub(crate) fn resume_untold(&mut self, next_seq: u64) {
+        self.resume(next_seq);
+        if let Some(last) = next_seq.checked_sub(1) {
+            self.holes.insert(last);
+        }
     }
 
     /// Puts back a row that was unsettled when the node stopped.
@@ -99,9 +118,40 @@ impl Outbound {
         (seq, self.lowest())
     }
 
-    /// This seq has arrived or never will.
+    /// Gives the last place taken back: nothing was sealed into it.
+    pub(crate) fn give_back(&mut self, seq: u64) {
+        self.unsettled.remove(&seq);
+        if seq + 1 == self.next_seq {
+            self.next_seq = seq;
+        }
+    }
+
+    /// This seq has arrived.
     pub(crate) fn settle(&mut self, seq: u64) {
         self.unsettled.remove(&seq);
+    }
+
+    /// This seq never will arrive. The next message says so by itself; those sealed before cannot.
+    pub(crate) fn fail(&mut self, seq: u64) {
+        self.unsettled.remove(&seq);
+        if seq + 1 < self.next_seq {
+            self.holes.insert(seq);
+        }
+    }
+
+    /// Whether something is under way.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.unsettled.is_empty()
+    }
+
+    /// Whether the recipient may wait for something that [`lowest`](Self::lowest) would spare it.
+    pub(crate) fn owes_word(&self) -> bool {
+        self.holes.first().is_some_and(|hole| *hole < self.lowest())
+    }
+
+    /// The recipient was told [`lowest`](Self::lowest).
+    pub(crate) fn told(&mut self) {
+        self.holes = self.holes.split_off(&self.lowest());
     }
 
     /// Everything below this is settled.
@@ -110,18 +160,23 @@ impl Outbound {
     }
 }
 
+/// Largest place that is told apart. Stores keep signed 64-bit numbers, and one more must fit.
+const SEQ_MAX: u64 = (1 << 62) - 1;
+
 #[cfg(test)]
 mod tests {
     use super::{Inbound, Outbound};
+    use crate::endpoint::Row;
     use crate::time::UnixMs;
 
     const LATER: UnixMs = UnixMs(1_000);
+    const NOTHING: [Row; 0] = [];
 
     #[test]
     fn messages_that_overtook_each_other_surface_in_the_order_sent() {
         let mut inbound = Inbound::default();
-        assert_eq!(inbound.arrive(2, 0, 12, LATER), []);
-        assert_eq!(inbound.arrive(1, 0, 11, LATER), []);
+        assert_eq!(inbound.arrive(2, 0, 12, LATER), NOTHING);
+        assert_eq!(inbound.arrive(1, 0, 11, LATER), NOTHING);
         assert_eq!(inbound.arrive(0, 0, 10, LATER), [10, 11, 12]);
         assert_eq!(inbound.next(), 3);
     }
@@ -129,7 +184,7 @@ mod tests {
     #[test]
     fn a_gap_that_the_sender_settled_is_not_waited_for() {
         let mut inbound = Inbound::default();
-        assert_eq!(inbound.arrive(1, 0, 11, LATER), []);
+        assert_eq!(inbound.arrive(1, 0, 11, LATER), NOTHING);
         assert_eq!(inbound.arrive(4, 3, 14, LATER), [11]);
         assert_eq!(inbound.settle(4), [14]);
         assert_eq!(inbound.next(), 5);
@@ -138,9 +193,9 @@ mod tests {
     #[test]
     fn a_gap_is_given_up_when_the_message_behind_it_expires() {
         let mut inbound = Inbound::default();
-        assert_eq!(inbound.arrive(3, 0, 13, LATER), []);
+        assert_eq!(inbound.arrive(3, 0, 13, LATER), NOTHING);
         assert_eq!(inbound.gap_ends(), Some(LATER));
-        assert_eq!(inbound.give_up(UnixMs(999)), []);
+        assert_eq!(inbound.give_up(UnixMs(999)), NOTHING);
         assert_eq!(inbound.give_up(LATER), [13]);
         assert_eq!(inbound.arrive(0, 0, 10, LATER), [10]);
     }

@@ -13,7 +13,7 @@ use crate::conversation::Outbound;
 use crate::endpoint::{LinkId, OutboxRow, OutboxState, PathKind, Row};
 use crate::envelope::Priority;
 use crate::id::{EnvHash, Kid, MessageId, PeerId};
-use crate::limits::CLOCK_SKEW_MAX;
+use crate::limits::{CLOCK_SKEW_MAX, OUTBOX_BYTES_MAX};
 use crate::time::{Monotonic, UnixMs};
 
 /// One way an envelope can be in flight.
@@ -31,6 +31,8 @@ pub(crate) struct Item {
     pub(crate) id: MessageId,
     pub(crate) to: PeerId,
     pub(crate) seq: u64,
+    /// When it was sealed.
+    ts: UnixMs,
     exp: UnixMs,
     pub(crate) env_hash: EnvHash,
     pub(crate) kid: Kid,
@@ -74,8 +76,12 @@ pub(crate) enum Next {
 }
 
 /// Every unsettled row of one mesh.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Delivery {
+    /// Sealed bytes kept in memory; beyond it they are read back from the store when needed.
+    pub(crate) held_bytes_max: usize,
+    /// Sealed bytes that may wait for a coordinator or a recipient; beyond it sends are refused.
+    pub(crate) unaccepted_bytes_max: usize,
     rows: BTreeMap<Row, Item>,
     by_hash: BTreeMap<EnvHash, Row>,
     ready: BTreeMap<PeerId, BTreeSet<Row>>,
@@ -84,6 +90,7 @@ pub(crate) struct Delivery {
     flights: BTreeSet<(Monotonic, Row)>,
     windows: BTreeMap<Via, Window>,
     held_bytes: usize,
+    unaccepted_bytes: usize,
     stored: BTreeMap<EnvHash, Stored>,
     stored_order: VecDeque<EnvHash>,
     /// The store gave nothing back when last asked: rows of this very batch are not in it yet.
@@ -99,10 +106,42 @@ pub(crate) struct Stored {
     pub(crate) path: Option<PathKind>,
 }
 
+impl Default for Delivery {
+    fn default() -> Self {
+        Self {
+            held_bytes_max: HELD_BYTES_MAX,
+            unaccepted_bytes_max: OUTBOX_BYTES_MAX,
+            rows: BTreeMap::new(),
+            by_hash: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            conversations: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            flights: BTreeSet::new(),
+            windows: BTreeMap::new(),
+            held_bytes: 0,
+            unaccepted_bytes: 0,
+            stored: BTreeMap::new(),
+            stored_order: VecDeque::new(),
+            load_failed: false,
+        }
+    }
+}
+
 impl Delivery {
+    /// Sealed bytes in memory.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     /// Counts unsettled rows.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// Whether `bytes` more would be too much to wait for a coordinator or a recipient.
+    pub(crate) fn is_full(&self, bytes: usize) -> bool {
+        self.unaccepted_bytes + bytes > self.unaccepted_bytes_max
     }
 
     /// Rows not yet accepted or stored anywhere.
@@ -127,22 +166,29 @@ impl Delivery {
         peers.into_iter().map(|(_, _, peer)| peer).collect()
     }
 
-    /// Takes a new or restored row.
+    /// Takes a row back after a restart. It may have left before, and its size may not be known.
+    pub(crate) fn restore(&mut self, row: &OutboxRow) {
+        self.add(row);
+        self.left(row.row);
+    }
+
+    /// Takes a new row.
     pub(crate) fn add(&mut self, row: &OutboxRow) {
         let stage = if row.state == OutboxState::Accepted { Stage::Accepted } else { Stage::Pending };
-        let hot = !row.wire.is_empty() && self.held_bytes + row.wire.len() <= HELD_BYTES_MAX;
+        let hot = !row.wire.is_empty() && self.held_bytes + row.wire.len() <= self.held_bytes_max;
         let item = Item {
             id: row.id,
             to: row.to,
             seq: row.seq,
+            ts: row.ts,
             exp: row.exp,
             env_hash: row.env_hash,
             kid: row.kid,
             seals: row.seals,
             priority: row.priority,
             path: row.path,
-            transmitted: stage == Stage::Accepted,
-            ends: if stage == Stage::Accepted { row.exp.plus(CLOCK_SKEW_MAX) } else { row.exp },
+            transmitted: false,
+            ends: row.exp,
             wire: hot.then(|| row.wire.clone()),
             size: row.wire.len(),
             stage,
@@ -154,6 +200,7 @@ impl Delivery {
         self.expiries.insert((item.ends, row.row));
         self.conversation(row.to).restore(row.seq);
         if stage == Stage::Pending {
+            self.unaccepted_bytes += item.size;
             self.ready.entry(row.to).or_default().insert(row.row);
         }
         self.rows.insert(row.row, item);
@@ -173,6 +220,21 @@ impl Delivery {
     /// Unsettled rows towards a recipient.
     pub(crate) fn towards(&self, peer: &PeerId) -> Vec<Row> {
         self.rows.iter().filter(|(_, item)| item.to == *peer).map(|(row, _)| *row).collect()
+    }
+
+    /// Whether anything is under way to a recipient.
+    pub(crate) fn is_open(&self, peer: &PeerId) -> bool {
+        self.conversations.get(peer).is_some_and(Outbound::is_open)
+    }
+
+    /// Every unsettled row.
+    pub(crate) fn all(&self) -> Vec<Row> {
+        self.rows.keys().copied().collect()
+    }
+
+    /// Recipients with something to transmit.
+    pub(crate) fn ready(&self) -> impl Iterator<Item = &PeerId> {
+        self.ready.keys()
     }
 
     /// An unsettled row.
@@ -197,11 +259,22 @@ impl Delivery {
     /// Rows, first come first, whose bytes must be read before they can be handed to a path.
     pub(crate) fn cold(&self, peer: &PeerId) -> Vec<Row> {
         let Some(rows) = self.ready.get(peer) else { return Vec::new() };
-        rows.iter()
-            .take(LOAD_ROWS_MAX)
-            .filter(|row| self.rows[row].wire.is_none())
-            .copied()
-            .collect()
+        let mut bytes = 0;
+        let cold = rows.iter().take(LOAD_ROWS_MAX).filter(|row| self.rows[row].wire.is_none());
+        let fitting = cold.take_while(|row| {
+            let (size, first) = (self.rows[row].size, bytes == 0);
+            bytes += if size == 0 { UNKNOWN_BYTES } else { size };
+            first || bytes <= WINDOW_BYTES_MAX
+        });
+        fitting.copied().collect()
+    }
+
+    /// Waiting rows, first come first, that were sealed by a clock far ahead of this one: every
+    /// recipient would refuse them as from the future.
+    pub(crate) fn from_the_future(&self, peer: &PeerId, now: UnixMs) -> Vec<Row> {
+        let Some(rows) = self.ready.get(peer) else { return Vec::new() };
+        let ahead = |row: &&Row| self.rows[row].ts > now.plus(CLOCK_SKEW_MAX);
+        rows.iter().take_while(ahead).take(RESEAL_ROWS_MAX).copied().collect()
     }
 
     /// The store was asked; it may be asked again only if it gave something, or in another batch.
@@ -219,6 +292,9 @@ impl Delivery {
         let Some(item) = self.rows.get_mut(&row) else { return };
         if item.wire.is_none() {
             self.held_bytes += wire.len();
+            if item.stage != Stage::Accepted {
+                self.unaccepted_bytes = (self.unaccepted_bytes + wire.len()).saturating_sub(item.size);
+            }
             item.size = wire.len();
             item.wire = Some(wire);
         }
@@ -235,18 +311,25 @@ impl Delivery {
         }
         item.stage = Stage::InFlight { via, since: now, copied: false };
         item.path = Some(path);
-        item.transmitted = true;
-        self.expiries.remove(&(item.ends, row));
-        item.ends = item.exp.plus(CLOCK_SKEW_MAX);
-        self.expiries.insert((item.ends, row));
         self.flights.insert((now, row));
         let window = self.windows.entry(via).or_default();
         window.messages += 1;
         window.bytes += item.size;
+        self.left(row);
     }
 
-    /// The coordinator has `row`. False if it was past that already.
-    pub(crate) fn accepted(&mut self, row: Row) -> bool {
+    /// `row` is, or may be, in other hands: from there it may be taken up to the end of its window.
+    fn left(&mut self, row: Row) {
+        let Some(item) = self.rows.get_mut(&row) else { return };
+        item.transmitted = true;
+        self.expiries.remove(&(item.ends, row));
+        item.ends = item.exp.plus(CLOCK_SKEW_MAX);
+        self.expiries.insert((item.ends, row));
+    }
+
+    /// The coordinator has `row`, which a copy may have reached over `relay`. False if it was past
+    /// that already.
+    pub(crate) fn accepted(&mut self, row: Row, relay: PathKind) -> bool {
         let Some(item) = self.rows.get(&row) else { return false };
         if item.stage == Stage::Accepted {
             return false;
@@ -254,7 +337,17 @@ impl Delivery {
         self.land(row);
         self.cool(row);
         if let Some(item) = self.rows.get_mut(&row) {
+            self.unaccepted_bytes -= item.size;
             item.stage = Stage::Accepted;
+            if item.path == Some(PathKind::Direct) {
+                item.path = Some(relay);
+            }
+            if let Some(ready) = self.ready.get_mut(&item.to) {
+                ready.remove(&row);
+                if ready.is_empty() {
+                    self.ready.remove(&item.to);
+                }
+            }
         }
         true
     }
@@ -263,22 +356,28 @@ impl Delivery {
     pub(crate) fn give_back(&mut self, row: Row) {
         self.land(row);
         if let Some(item) = self.rows.get_mut(&row) {
+            if item.stage == Stage::Accepted {
+                self.unaccepted_bytes += item.size;
+            }
             item.stage = Stage::Pending;
             self.ready.entry(item.to).or_default().insert(row);
         }
     }
 
     /// `row` was sealed again; it is to be transmitted.
-    pub(crate) fn resealed(&mut self, row: Row, wire: Bytes, env_hash: EnvHash, kid: Kid) {
+    pub(crate) fn resealed(&mut self, row: Row, wire: Bytes, env_hash: EnvHash, kid: Kid, ts: UnixMs) {
+        // First out of its window, which counted the old size.
+        self.give_back(row);
         self.cool(row);
         let Some(item) = self.rows.get_mut(&row) else { return };
         self.by_hash.remove(&item.env_hash);
         self.by_hash.insert(env_hash, row);
         item.env_hash = env_hash;
         item.kid = kid;
+        item.ts = ts;
         item.seals += 1;
+        self.unaccepted_bytes -= std::mem::take(&mut item.size);
         self.warm(row, wire);
-        self.give_back(row);
     }
 
     /// `row` is settled and forgotten here.
@@ -293,6 +392,9 @@ impl Delivery {
             if ready.is_empty() {
                 self.ready.remove(&item.to);
             }
+        }
+        if item.stage != Stage::Accepted {
+            self.unaccepted_bytes -= item.size;
         }
         self.conversation(item.to).settle(item.seq);
         Some(item)
@@ -319,9 +421,7 @@ impl Delivery {
         let rows: Vec<Row> = self
             .flights
             .iter()
-            .filter(|(_, row)| {
-                matches!(self.rows[row].stage, Stage::InFlight { via: on, .. } if on == via)
-            })
+            .filter(|(_, row)| matches!(self.rows[row].stage, Stage::InFlight { via: on, .. } if on == via))
             .map(|(_, row)| *row)
             .collect();
         for row in rows {
@@ -402,6 +502,13 @@ const HELD_BYTES_MAX: usize = 64 << 20;
 /// Rows read from the store at once.
 const LOAD_ROWS_MAX: usize = 512;
 
+/// Rows sealed again at once after a clock was set back.
+const RESEAL_ROWS_MAX: usize = 32;
+
+/// What a row of unknown size counts for when rows are read: [`WINDOW_BYTES_MAX`] is then 32 rows, and
+/// never more memory than 32 of the largest.
+const UNKNOWN_BYTES: usize = 256 << 10;
+
 /// A direct link that answers nothing for this long gets its rows copied to the relay. Far above a
 /// busy recipient's commit, far below the transport's own idle time-out.
 const SUSPICION: Duration = Duration::from_millis(1_000);
@@ -409,3 +516,6 @@ const SUSPICION: Duration = Duration::from_millis(1_000);
 /// Stored rows remembered for the word that they were read, about 150 bytes each. For older ones the
 /// store alone is told.
 const STORED_MAX: usize = 65_536;
+
+#[cfg(test)]
+mod tests;

@@ -9,14 +9,17 @@
 //! This file dispatches. [`send`](crate::send) and [`receive`](crate::receive) narrate the two
 //! directions; `uplink`, `links`, `chain` are the sub-machines they rest on.
 
-mod io;
+mod input;
+mod output;
+mod rows;
 
 use std::collections::{BTreeSet, VecDeque};
 
-pub use io::{
-    Event, HeldPrekey, HeldRow, InboxRow, Input, LinkId, LogChange, OpenedLink, OutboxRow,
-    OutboxState, Output, PathKind, PingSample, Refusal, Reply, Request, RequeueRow, Row, SeenRow, Send, SentRow,
-    SurfacedRow, Token, UplinkStatus, Write,
+pub use input::{Input, LinkId, LogChange, OpenedLink, Request, Send, Token};
+pub use output::{Event, Output, PingSample, Refusal, Reply, UplinkStatus};
+pub use rows::{
+    HeldPrekey, HeldRow, InboxRow, OutboxRow, OutboxState, PathKind, RequeueRow, Row, SeenRow, SentRow,
+    SurfacedRow, Write,
 };
 
 use crate::chain::Chain;
@@ -49,6 +52,8 @@ pub struct Settings {
     pub roster: Roster,
     /// Revocations met off the log.
     pub revocations: Vec<SignedBytes>,
+    /// Members whose late admission nobody confirmed yet.
+    pub on_hold: Vec<PeerId>,
     /// Own prekeys.
     pub prekeys: Vec<HeldPrekey>,
     /// The newest prekey known of each other member.
@@ -173,9 +178,9 @@ impl Endpoint {
         }
         let mut delivery = Delivery::default();
         for (peer, next) in settings.next_seqs {
-            delivery.conversation(peer).resume(next);
+            delivery.conversation(peer).resume_untold(next);
         }
-        settings.outbox.iter().for_each(|row| delivery.add(row));
+        settings.outbox.iter().for_each(|row| delivery.restore(row));
         let inbox = Inbox::new(
             settings.conversations,
             settings.held,
@@ -192,7 +197,7 @@ impl Endpoint {
             peers,
             uplink: Uplink::new(now.monotonic),
             links: Links::default(),
-            chain: Chain::default(),
+            chain: Chain::new(settings.on_hold),
             delivery,
             sends: Sends::new(settings.next_outbox_row),
             inbox,
@@ -206,6 +211,7 @@ impl Endpoint {
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
             Input::Timeout => self.pass_time(now),
+            Input::Stop => self.say_goodbye(),
             Input::Request { token, request } => self.request(now, token, request),
             Input::Sent { token, rows } => self.sends.found(token, rows),
             Input::Seen { rows } => self.inbox.found(rows),
@@ -250,7 +256,9 @@ impl Endpoint {
             self.links.deadline(),
             self.pings.deadline(),
             self.chain.deadline(),
-            self.delivery.suspicion_at(),
+            // Without a relay there is nowhere to copy to; its return is an input.
+            self.uplink.is_ready().then(|| self.delivery.suspicion_at()).flatten(),
+            self.pauses_end(),
             self.delivery.waits_for_store().then(|| now.monotonic + STORE_RETRY),
         ];
         walls.chain(monotonic.into_iter().flatten()).min()
@@ -289,7 +297,8 @@ impl Endpoint {
 
     /// What people are told of each other member.
     pub fn peer_views(&self) -> Vec<PeerView> {
-        let others = self.roster.members().filter(|member| member.id != self.me.id && !self.is_revoked(&member.id));
+        let others =
+            self.roster.members().filter(|member| member.id != self.me.id && !self.is_revoked(&member.id));
         others.map(|member| self.peer_view(member.id)).collect()
     }
 
@@ -322,6 +331,16 @@ impl Endpoint {
         }
     }
 
+    /// When the first of the recipients that wait out a pause may be sent to again.
+    fn pauses_end(&self) -> Option<Monotonic> {
+        let relay = self.uplink.is_ready();
+        let paused = |peer| {
+            let peer = self.peers.get(peer)?;
+            peer.paused_until.max(peer.relay_paused_until.filter(|_| relay))
+        };
+        self.delivery.ready().filter_map(paused).min()
+    }
+
     fn request(&mut self, now: Now, token: Token, request: Request) {
         match request {
             Request::Send(send) => self.sends.queue(token, send),
@@ -329,6 +348,9 @@ impl Endpoint {
             Request::Abort(id) => self.abort(now, token, id),
             Request::Requeue(rows) => self.sends.queue_again(token, rows),
             Request::Ping(peer) => self.ping(now, token, peer),
+            Request::Connect(peer) if self.roster.active(&peer).is_none() => {
+                self.refuse(token, Refusal::UnknownPeer(peer));
+            }
             Request::Connect(peer) => {
                 self.connect(now, peer);
                 self.reply(token, Reply::Done);
@@ -356,6 +378,7 @@ impl Endpoint {
 
     fn pass_time(&mut self, now: Now) {
         self.delivery.loaded(true);
+        self.peers.end_pauses(now.monotonic);
         self.uplink_timeout(now);
         self.links_timeout(now);
         self.pings_timeout(now);
@@ -364,7 +387,7 @@ impl Endpoint {
         self.release_gaps(now);
     }
 
-    /// Publishes the current prekey and mints the next in time; forgets secrets whose time is over.
+    /// Mints the next prekey in time; forgets secrets and ids whose time is over.
     fn keep_prekeys(&mut self, now: Now) {
         if let Some(minted) = self.keyring.rotate(now.wall, self.me.mesh, &self.me.key, &mut self.entropy) {
             self.write(Write::Prekey(minted));
@@ -372,6 +395,13 @@ impl Endpoint {
         }
         for kid in self.keyring.retire(now.wall) {
             self.write(Write::PrekeyGone(kid));
+        }
+        // Only while the coordinator vouches for this clock: a floor from the future would refuse
+        // honest mail for ever.
+        if self.uplink.is_ready()
+            && let Some(floor) = self.inbox.raise_floor(now.wall)
+        {
+            self.write(Write::Floor(floor));
         }
     }
 
@@ -403,3 +433,6 @@ const STORE_RETRY: std::time::Duration = std::time::Duration::from_millis(5);
 pub(crate) fn earliest(deadlines: impl IntoIterator<Item = Option<Monotonic>>) -> Option<Monotonic> {
     deadlines.into_iter().flatten().min()
 }
+
+#[cfg(test)]
+mod tests;

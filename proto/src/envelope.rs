@@ -142,9 +142,9 @@ impl Header {
             Some((13, bytes(&self.kid.0))),
             Some((14, bytes(&self.nonce))),
             Some((15, Value::Uint(self.priority as u64))),
-            self.stream
-                .as_ref()
-                .map(|(id, seq, flags)| (16, Value::Array(vec![bytes(id), Value::Uint(*seq), Value::Uint(*flags)]))),
+            self.stream.as_ref().map(|(id, seq, flags)| {
+                (16, Value::Array(vec![bytes(id), Value::Uint(*seq), Value::Uint(*flags)]))
+            }),
             self.rpc.as_ref().map(|(id, kind)| (17, Value::Array(vec![bytes(id), Value::Uint(*kind)]))),
             self.group.as_ref().map(|(kc, _)| (18, bytes(kc))),
             self.group.as_ref().map(|(_, rset)| (19, bytes(rset))),
@@ -319,3 +319,5 @@ pub(crate) fn assemble(hdr: &[u8], ct: &[u8], sig: &Signature) -> Bytes {
     .into()
 }
 
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,12 @@
 //! passes in. Read the modules in this order.
 
 // Bytes, names, keys.
+mod canonical;
+mod id;
+mod key;
 pub mod limits;
 mod time;
-mod id;
-mod canonical;
 mod transcript;
-mod key;
 
 pub use canonical::{DecodeError, Fields, Value, decode, encode, map};
 pub use id::{
@@ -19,15 +19,15 @@ pub use time::{Monotonic, Now, UnixMs};
 pub use transcript::{hash, hash16, sha256};
 
 // Signed statements: who someone is, who belongs, what was received, who is at the other end.
-mod signed;
+mod bind;
+mod hello;
 mod identity;
-mod roster;
 mod invite;
-mod revocation;
 mod prekey;
 mod receipt;
-mod hello;
-mod bind;
+mod revocation;
+mod roster;
+mod signed;
 
 pub use bind::{Bind, BindCheck, BindError, BindRole, BindTransport, SignedBind, verify_bind};
 pub use hello::{
@@ -39,8 +39,8 @@ pub use identity::{
     VerifiedAttestation,
 };
 pub use invite::{
-    CapHash, InviteCap, InviteClaim, InviteCode, InviteCodeError, InviteError, InviteMode, SignedCap, SignedClaim,
-    crockford,
+    CapHash, InviteCap, InviteClaim, InviteCode, InviteCodeError, InviteError, InviteMode, SignedCap,
+    SignedClaim, crockford,
 };
 pub use prekey::{Prekey, PrekeyError, SignedPrekey};
 pub use receipt::{
@@ -48,20 +48,20 @@ pub use receipt::{
 };
 pub use revocation::{RevocationSet, Revoke, RevokeError, RevokeKind, RevokeRefusal, SignedRevoke};
 pub use roster::{
-    Applied, Candidate, Effect, Entry, EntryKind, ForkEvidence, Genesis, GenesisParams, Head, InviteUse, LogError,
-    Member, MemberAdd, NewMember, Policy, ResolveError, Revocation, Role, Roster, SelfAdmission, WireEntry,
-    verify_invite,
+    Applied, Candidate, Effect, Entry, EntryKind, ForkEvidence, Genesis, GenesisParams, Head, InviteUse,
+    LogError, Member, MemberAdd, NewMember, Policy, ResolveError, Revocation, Role, Roster, SelfAdmission,
+    WireEntry, verify_invite,
 };
 pub use signed::{Signed, split_signed};
 
 // What an envelope is, and what happens to one: outbound, then inbound.
 mod body;
-mod envelope;
-mod seal;
-mod verify;
 mod dedupe;
+mod envelope;
 mod open;
 mod reject;
+mod seal;
+mod verify;
 pub mod wire;
 
 pub use body::{Body, CONTENT_TYPE_BYTES_MAX, Message, Place, SIGNAL_TYPE};
@@ -75,21 +75,21 @@ pub use seal::{BodyTooLarge, SenderBox, seal};
 pub use verify::VerifiedEnvelope;
 
 // The node's machine, and the sub-machines it rests on.
-pub mod endpoint;
-mod send;
-mod receive;
-mod receipts;
-mod delivery;
+mod chain;
 mod conversation;
-mod route;
+mod delivery;
+pub mod endpoint;
+mod entropy;
+mod keyring;
 mod links;
+mod peer;
+mod ping;
+mod receipts;
+mod receive;
+mod route;
+mod send;
 mod signal;
 mod uplink;
-mod chain;
-mod peer;
-mod keyring;
-mod ping;
-mod entropy;
 
 pub use entropy::Entropy;
 pub use signal::{Signal, conn_id};

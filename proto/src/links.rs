@@ -148,7 +148,9 @@ impl Endpoint {
             return;
         };
         let full = self.links.bound.len() + self.links.opened.len() >= LINKS_MAX;
-        if full || self.links.attempts.contains_key(&peer) || !self.uplink.is_ready() {
+        let under_way = self.links.attempts.contains_key(&peer)
+            || self.links.opened.values().any(|opened| opened.peer == peer);
+        if full || under_way || !self.uplink.is_ready() {
             return;
         }
         let nonce = self.entropy.bytes();
@@ -181,7 +183,14 @@ impl Endpoint {
         }
     }
 
-    fn offered(&mut self, now: Now, from: PeerId, offer: [u8; 16], cert: CertHash, candidates: &[SocketAddr]) {
+    fn offered(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        offer: [u8; 16],
+        cert: CertHash,
+        candidates: &[SocketAddr],
+    ) {
         let Some((own_cert, own)) = self.links.local.clone() else {
             return self.signal_by_relay(now, from, &Signal::Decline { offer });
         };
@@ -190,7 +199,8 @@ impl Endpoint {
         if matches!(stage, Some(Stage::Offered { .. })) && self.me.id < from {
             return;
         }
-        if self.usable(candidates).is_empty() {
+        let full = self.links.bound.len() + self.links.opened.len() >= LINKS_MAX;
+        if full || self.usable(candidates).is_empty() {
             return self.signal_by_relay(now, from, &Signal::Decline { offer });
         }
         let nonce = self.entropy.bytes();
@@ -280,7 +290,9 @@ impl Endpoint {
             return self.linked_frame(now, link, peer, frame);
         }
         let Some(opened) = self.links.opened.remove(&link) else { return };
-        let OnLink::Bind { bind, .. } = frame else { return self.refuse_link(now, link, opened.peer, "no bind") };
+        let OnLink::Bind { bind, .. } = frame else {
+            return self.refuse_link(now, link, opened.peer, "no bind");
+        };
         let check = BindCheck {
             mesh: self.me.mesh,
             conn: opened.info.conn,
@@ -298,7 +310,7 @@ impl Endpoint {
             Err(error) => self.refuse_link(now, link, opened.peer, &error.to_string()),
             Ok(_) if self.is_revoked(&opened.peer) => self.refuse_link(now, link, opened.peer, "revoked"),
             Ok(bind) => {
-                self.heard_head(now, opened.peer, bind.head);
+                self.heard_head(now, opened.peer, bind.head, None);
                 self.bound(now, link, &opened);
             }
         }
@@ -324,6 +336,7 @@ impl Endpoint {
             self.forget_link(older);
         }
         self.event(Event::Path { peer, path: Some(PathKind::Direct), remote: Some(remote) });
+        self.tell_settled(now, peer);
     }
 
     fn linked_frame(&mut self, now: Now, link: LinkId, peer: PeerId, frame: OnLink) {
@@ -367,7 +380,8 @@ impl Endpoint {
         self.forget_attempt(peer);
         let half_open = self.links.opened.iter().filter(|(_, opened)| opened.peer == peer);
         let bound = self.links.bound.iter().filter(|(_, bound)| bound.peer == peer);
-        let links: Vec<LinkId> = half_open.map(|(link, _)| *link).chain(bound.map(|(link, _)| *link)).collect();
+        let links: Vec<LinkId> =
+            half_open.map(|(link, _)| *link).chain(bound.map(|(link, _)| *link)).collect();
         for link in links {
             self.out(Output::CloseLink(link));
             self.links.opened.remove(&link);
@@ -402,7 +416,10 @@ impl Endpoint {
             let peer = bound.peer;
             self.links.failed(peer, now.monotonic);
         }
-        self.links.opened.remove(&link);
+        if let Some(opened) = self.links.opened.remove(&link) {
+            self.links.failed(opened.peer, now.monotonic);
+            self.why_not(opened.peer, "the peer spoke nonsense on the direct channel");
+        }
         self.out(Output::CloseLink(link));
         self.forget_link(link);
     }
@@ -432,7 +449,8 @@ impl Endpoint {
         let record = self.peers.entry(bound.peer);
         if record.link == Some(link) {
             record.link = None;
-            record.why_not_direct = Some("the direct channel ended; the next message makes another".to_owned());
+            record.why_not_direct =
+                Some("the direct channel ended; the next message makes another".to_owned());
             self.event(Event::Path { peer: bound.peer, path: None, remote: None });
         }
     }
@@ -441,15 +459,20 @@ impl Endpoint {
         self.peers.entry(peer).why_not_direct = Some(why.to_owned());
     }
 
-    /// Lets a recipient's conversation go on past what will not come.
-    pub(crate) fn tell_settled(&mut self, now: Now, to: PeerId) {
-        let signal =
-            Signal::Settled { generation: self.me.generation, lowest: self.delivery.conversation(to).lowest() };
-        match self.way_to(&to) {
-            Some(via) => self.signal(now, to, via, &signal),
-            // The next message says the same; failing that the gap ends with the message behind it.
-            None => {}
+    /// Lets a recipient's conversation go on past what will not come. Who cannot hear it now is told
+    /// when it comes online, or when one of its receipts comes. True if it was told.
+    pub(crate) fn tell_settled(&mut self, now: Now, to: PeerId) -> bool {
+        let conversation = self.delivery.conversation(to);
+        let (owed, lowest, open) = (conversation.owes_word(), conversation.lowest(), conversation.is_open());
+        let hears = self.peers.get(&to).is_some_and(|peer| peer.online || peer.link.is_some());
+        let Some(via) = self.way_to(&to).filter(|_| owed && hears) else { return false };
+        self.signal(now, to, via, &Signal::Settled { generation: self.me.generation, lowest });
+        // What is still under way may begin the conversation for the recipient, which then does not
+        // know this word; its receipt brings the word again.
+        if !open {
+            self.delivery.conversation(to).told();
         }
+        true
     }
 
     pub(crate) fn signal_by_relay(&mut self, now: Now, to: PeerId, signal: &Signal) {

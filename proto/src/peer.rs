@@ -24,6 +24,8 @@ pub(crate) struct Peer {
     pub(crate) prekey: Option<SignedPrekey>,
     /// Until then the relay is not tried: the coordinator asked for it.
     pub(crate) relay_paused_until: Option<Monotonic>,
+    /// Until then no path is tried: the peer asked for it.
+    pub(crate) paused_until: Option<Monotonic>,
     /// Why there is no direct link, for people.
     pub(crate) why_not_direct: Option<String>,
     /// Keys it said it does not hold.
@@ -106,9 +108,25 @@ impl Peers {
         self.0.get(id)
     }
 
+    /// Whether there is a key of `id` to seal to.
+    pub(crate) fn has_key(&self, id: &PeerId, roster: &Roster, now: Now) -> bool {
+        match self.get(id) {
+            Some(peer) => peer.best_key(id, roster, now).is_some(),
+            None => roster.member(id).is_some_and(|member| member.prekey.is_some()),
+        }
+    }
+
     /// All records.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&PeerId, &mut Peer)> {
         self.0.iter_mut()
+    }
+
+    /// Forgets pauses that are over.
+    pub(crate) fn end_pauses(&mut self, now: Monotonic) {
+        for peer in self.0.values_mut() {
+            peer.relay_paused_until = peer.relay_paused_until.filter(|until| *until > now);
+            peer.paused_until = peer.paused_until.filter(|until| *until > now);
+        }
     }
 
     /// Who is online.

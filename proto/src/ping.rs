@@ -29,7 +29,10 @@ struct Run {
 impl Run {
     fn samples(&self) -> Vec<PingSample> {
         let sample = |path, rtt: Option<Option<u64>>| rtt.map(|rtt_us| PingSample { path, rtt_us });
-        [sample(PathKind::Relay, self.relay), sample(PathKind::Direct, self.direct)].into_iter().flatten().collect()
+        [sample(PathKind::Relay, self.relay), sample(PathKind::Direct, self.direct)]
+            .into_iter()
+            .flatten()
+            .collect()
     }
 
     fn is_over(&self) -> bool {

@@ -2,10 +2,11 @@
 //! recipients say of this node's messages.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::delivery::{Stored, Via};
 use crate::endpoint::{
-    Endpoint, Event, LinkId, Output, OutboxRow, OutboxState, PathKind, Reply, SurfacedRow, Token, Write,
+    Endpoint, Event, LinkId, OutboxRow, OutboxState, Output, PathKind, Reply, SurfacedRow, Token, Write,
 };
 use crate::id::{EnvHash, MessageId, PeerId};
 use crate::limits::RECEIPT_ROWS_MAX;
@@ -78,6 +79,12 @@ impl Endpoint {
     /// Signs and sends what is owed. The batch's writes commit before any of it leaves.
     pub(crate) fn acknowledge(&mut self, now: Now) {
         self.owe_unsent();
+        // What came before the uplink broke is offered again after the next welcome; until that, the
+        // first word on a socket is hello.
+        if !self.uplink.is_welcomed() {
+            self.inbox.receipts.rows.retain(|(_, via), _| *via != Via::Uplink);
+            self.inbox.receipts.settled.clear();
+        }
         for ((to, via), rows) in std::mem::take(&mut self.inbox.receipts.rows) {
             for chunk in rows.chunks(RECEIPT_ROWS_MAX) {
                 let claims = chunk.iter().map(|(_, claim)| *claim).collect();
@@ -142,13 +149,15 @@ impl Endpoint {
 
     /// A receipt for this node's messages came. False if it does not hold.
     pub(crate) fn receipted(&mut self, now: Now, signed: &SignedBytes, via: Via) -> bool {
-        let Ok(receipt) = UnverifiedReceipt::parse(signed.stmt.clone(), signed.sig, &self.me.mesh) else { return false };
+        let Ok(receipt) = UnverifiedReceipt::parse(signed.stmt.clone(), signed.sig, &self.me.mesh) else {
+            return false;
+        };
         let Some(signer) = self.roster.member(receipt.by()) else { return false };
         let Ok(receipt) = receipt.verify(&signer.verify_key) else { return false };
         if receipt.to != self.me.id {
             return false;
         }
-        self.heard_head(now, receipt.by, receipt.head);
+        self.heard_head(now, receipt.by, receipt.head, Some(receipt.ts));
         let mut again = Vec::new();
         for row in &receipt.rows {
             self.receipt_row(now, receipt.by, row, via, &mut again);
@@ -182,9 +191,14 @@ impl Endpoint {
             }
             ReceiptStatus::Surfaced => self.settle(now, found, OutboxState::Surfaced, came),
             ReceiptStatus::Rejected => self.fail(now, found, OutboxState::Rejected(code())),
-            ReceiptStatus::Retry => {
+            ReceiptStatus::Retry if row.code == Some(ReceiptCode::UNKNOWN_KID) => {
                 self.peers.entry(by).lost(kid);
                 again.push(found);
+            }
+            // It did not fit this time, by whatever path: not at once again.
+            ReceiptStatus::Retry => {
+                self.peers.entry(by).paused_until = Some(now.monotonic + RETRY_PAUSE);
+                self.delivery.give_back(found);
             }
         }
     }
@@ -222,6 +236,9 @@ impl Endpoint {
         }
     }
 }
+
+/// Pause before a recipient that could not take a message is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Words of reading kept while their senders cannot be reached, about 100 bytes each. More are
 /// dropped: the sender goes on saying `stored`, which is true.

@@ -22,7 +22,7 @@ use crate::id::{AttestationHash, Generation, GroupId, Kid, MessageId, PeerId};
 use crate::identity::SessionAttestation;
 use crate::key::BoxPublicKey;
 use crate::keyring::Keyring;
-use crate::limits::HELD_MESSAGES_MAX;
+use crate::limits::{DEDUPE_GRACE, HELD_MESSAGES_MAX};
 use crate::open::{Opened, Receiver};
 use crate::prekey::SignedPrekey;
 use crate::receipt::{ReceiptCode, ReceiptStatus};
@@ -106,6 +106,17 @@ impl Inbox {
         }
     }
 
+    /// The floor that may be written now, at most once an hour: ids that ended before it are
+    /// forgotten, and mail that old is refused.
+    pub(crate) fn raise_floor(&mut self, now: UnixMs) -> Option<UnixMs> {
+        let floor = now.minus(DEDUPE_GRACE);
+        if floor < self.floor.plus(FLOOR_EVERY) {
+            return None;
+        }
+        self.floor = floor;
+        Some(floor)
+    }
+
     /// When the next gap is given up.
     pub(crate) fn gap_ends(&self) -> Option<UnixMs> {
         self.conversations.values().filter_map(Inbound::gap_ends).min()
@@ -128,8 +139,10 @@ impl Inbox {
         self.recent_order.push_back(key);
     }
 
-    fn held(&self) -> usize {
-        self.conversations.values().map(Inbound::held).sum()
+    /// Whether a message would have to wait in a conversation in which too many wait.
+    fn is_full(&self, conversation: (PeerId, Generation), seq: u64, lowest: u64) -> bool {
+        let conversation = self.conversations.get(&conversation);
+        conversation.is_some_and(|held| held.held() >= HELD_MESSAGES_MAX && held.would_hold(seq, lowest))
     }
 }
 
@@ -229,7 +242,16 @@ impl Endpoint {
             let env_hash = arrived.envelope.env_hash();
             let owed = |status, code| Owed { env_hash, id, status, code };
             let seen = self.inbox.recent.get(&(from, id)).cloned().or(arrived.seen);
-            self.heard_head(now, from, arrived.envelope.header().head);
+            // A stranger's head proves nothing.
+            if self.roster.member(&from).is_some() && !self.is_revoked(&from) {
+                let header = arrived.envelope.header();
+                self.heard_head(now, from, header.head, Some(header.ts));
+            }
+            if self.chain.holds(&from) {
+                // No receipt: it stays where it is until someone vouches for its sender.
+                self.rejected("held", Some(from));
+                continue;
+            }
             match arrived.envelope.admit(seen.as_ref()) {
                 Err(Known::Repeated { surfaced, .. }) => {
                     let status = if surfaced { ReceiptStatus::Surfaced } else { ReceiptStatus::Stored };
@@ -242,7 +264,9 @@ impl Endpoint {
                         owed(ReceiptStatus::Rejected, ReceiptCode::of(&Reject::Conflict.reason())),
                     );
                     self.rejected("conflict", Some(from));
-                    self.event(Event::Alarm(format!("{from} used message id {id} for two different messages")));
+                    self.event(Event::Alarm(format!(
+                        "{from} used message id {id} for two different messages"
+                    )));
                 }
                 Ok(fresh) => {
                     let mut reader = Reader {
@@ -255,7 +279,11 @@ impl Endpoint {
                     };
                     let read = fresh.open(&mut reader).and_then(|opened| {
                         let body = Body::decode(&opened.body)?;
-                        if opened.header.channel == Channel::Dm { Ok((opened, body)) } else { Err(Reject::Channel) }
+                        if opened.header.channel == Channel::Dm {
+                            Ok((opened, body))
+                        } else {
+                            Err(Reject::Channel)
+                        }
                     });
                     match read {
                         Ok((opened, body)) => self.deliver(now, arrived.source, opened, body),
@@ -274,7 +302,8 @@ impl Endpoint {
         owed: impl Fn(ReceiptStatus, Option<ReceiptCode>) -> Owed,
         reject: Reject,
     ) {
-        let status = if reject == Reject::UnknownKid { ReceiptStatus::Retry } else { ReceiptStatus::Rejected };
+        let status =
+            if reject == Reject::UnknownKid { ReceiptStatus::Retry } else { ReceiptStatus::Rejected };
         // A stranger learns nothing, not even that someone is here.
         if reject == Reject::NotAMember {
             self.inbox.receipts.drop_source(source);
@@ -287,7 +316,11 @@ impl Endpoint {
     fn deliver(&mut self, now: Now, source: Source, opened: Opened, body: Body) {
         let from = opened.header.from;
         if let Some(prekey) = &body.prekey
-            && self.peers.get(&from).and_then(|peer| peer.prekey.as_ref()).is_none_or(|known| *known.stmt() != prekey.stmt)
+            && self
+                .peers
+                .get(&from)
+                .and_then(|peer| peer.prekey.as_ref())
+                .is_none_or(|known| *known.stmt() != prekey.stmt)
         {
             self.learn_prekey(now, Some(from), prekey);
         }
@@ -308,7 +341,7 @@ impl Endpoint {
         let place = body.place;
         let (generation, seq, lowest) =
             place.map_or((Generation([0; 8]), 0, 0), |place| (place.generation, place.seq, place.lowest));
-        if self.inbox.held() >= HELD_MESSAGES_MAX {
+        if place.is_some() && self.inbox.is_full((header.from, generation), seq, lowest) {
             // No receipt: it stays with the coordinator, or with the sender, until there is room.
             return;
         }
@@ -414,7 +447,10 @@ impl Endpoint {
 
     /// Keeps a prekey that its member really signed.
     pub(crate) fn learn_prekey(&mut self, now: Now, of: Option<PeerId>, prekey: &crate::wire::SignedBytes) {
-        let Ok(verified) = SignedPrekey::parse_verified(&prekey.stmt, &prekey.sig, &self.me.mesh, now.wall) else { return };
+        let Ok(verified) = SignedPrekey::parse_verified(&prekey.stmt, &prekey.sig, &self.me.mesh, now.wall)
+        else {
+            return;
+        };
         let member = verified.member;
         if of.is_some_and(|of| of != member) || self.roster.member(&member).is_none() {
             return;
@@ -428,6 +464,9 @@ impl Endpoint {
         self.event(Event::Rejected { reason: reason.to_owned(), from });
     }
 }
+
+/// How often the floor moves: it costs a write.
+const FLOOR_EVERY: std::time::Duration = std::time::Duration::from_secs(60 * 60);
 
 /// Ids of admitted messages kept in memory. More than one batch and its retries; the store knows the
 /// rest.

@@ -27,7 +27,9 @@ impl Endpoint {
 
     fn route_to(&mut self, now: Now, peer: PeerId) {
         let Some(via) = self.way_to(&peer) else { return };
-        if via == Via::Uplink && self.relay_paused(now, &peer) {
+        let paused = self.peers.get(&peer).and_then(|peer| peer.paused_until);
+        let paused = paused.is_some_and(|until| until > now.monotonic);
+        if paused || (via == Via::Uplink && self.relay_paused(now, &peer)) {
             return;
         }
         let path = match via {
@@ -35,6 +37,14 @@ impl Endpoint {
             Via::Uplink if self.peers.get(&peer).is_some_and(|peer| peer.online) => PathKind::Relay,
             Via::Uplink => PathKind::Queue,
         };
+        let misdated = self.delivery.from_the_future(&peer, now.wall);
+        if !misdated.is_empty() {
+            if !self.delivery.waits_for_store() {
+                self.out(Output::Load(misdated.clone()));
+                self.sealing_again(misdated);
+            }
+            return;
+        }
         loop {
             match self.delivery.next(&peer, via) {
                 Next::Transmit(row, envelope) => {

@@ -7,14 +7,15 @@
 //! 5. `route`              (route.rs) the best path there is carries those bytes
 //! 6. `receipt`            (receipts.rs) a signed receipt from any path settles the row
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::body::{Body, CONTENT_TYPE_BYTES_MAX, Message, Place};
 use crate::endpoint::{
-    Endpoint, Event, OutboxRow, OutboxState, PathKind, Refusal, Reply, RequeueRow, Row, Send, SentRow, Token, Write,
+    Endpoint, Event, OutboxRow, OutboxState, PathKind, Refusal, Reply, RequeueRow, Row, Send, SentRow, Token,
+    Write,
 };
 use crate::envelope::{Channel, Header, Priority, Recipient, SealedEnvelope, Suite};
 use crate::id::{Fingerprint, Kid, MessageId, PeerId};
@@ -28,6 +29,9 @@ use crate::transcript::transcript;
 pub(crate) struct Sends {
     waiting: VecDeque<Waiting>,
     next_row: Row,
+    /// Rows requeued by this process: a second request, made before the first was on disk, would send
+    /// the message twice.
+    requeued: BTreeSet<Row>,
 }
 
 #[derive(Debug)]
@@ -53,7 +57,7 @@ enum Found {
 impl Sends {
     /// Rows are numbered from `next_row` on.
     pub(crate) fn new(next_row: Row) -> Self {
-        Self { waiting: VecDeque::new(), next_row }
+        Self { waiting: VecDeque::new(), next_row, requeued: BTreeSet::new() }
     }
 
     /// A message, to be accepted at the end of the batch.
@@ -110,7 +114,9 @@ impl Endpoint {
                 What::Send { mut send, found } => {
                     let mut known = if let Found::Rows(rows) = found { rows } else { Vec::new() };
                     if let Some(id) = send.id {
-                        known.extend(batch.iter().filter(|(used, _)| *used == id).flat_map(|(_, rows)| rows.clone()));
+                        known.extend(
+                            batch.iter().filter(|(used, _)| *used == id).flat_map(|(_, rows)| rows.clone()),
+                        );
                     }
                     send.to.sort_unstable();
                     send.to.dedup();
@@ -137,11 +143,13 @@ impl Endpoint {
         if !known.is_empty() {
             let same = known.len() == send.to.len()
                 && known.iter().all(|row| {
-                    !row.retired && send.to.contains(&row.to) && row.fp == self.fingerprint(&row.to, &id, &send.message)
+                    !row.retired
+                        && send.to.contains(&row.to)
+                        && row.fp == self.fingerprint(&row.to, &id, &send.message)
                 });
             return if same { Ok((id, known.to_vec(), true)) } else { Err(Refusal::Conflict(id)) };
         }
-        self.check(&send)?;
+        self.check(now, &send)?;
         let exp = now.wall.plus(send.life.min(MESSAGE_LIFE_MAX));
         let mut rows = Vec::with_capacity(send.to.len());
         for to in send.to {
@@ -151,7 +159,7 @@ impl Endpoint {
     }
 
     /// What can be refused before anything is written.
-    fn check(&self, send: &Send) -> Result<(), Refusal> {
+    fn check(&self, now: Now, send: &Send) -> Result<(), Refusal> {
         if self.is_revoked(&self.me.id) || self.roster.member(&self.me.id).is_none() {
             return Err(Refusal::NotAMember);
         }
@@ -168,6 +176,15 @@ impl Endpoint {
             if self.is_revoked(to) {
                 return Err(Refusal::Revoked(*to));
             }
+            if !self.peers.has_key(to, &self.roster, now) {
+                return Err(no_key(to));
+            }
+            if self.chain.holds(to) {
+                let text = format!(
+                    "{to} joined by an invite that had ended, and no other member has confirmed it yet"
+                );
+                return Err(Refusal::Denied { code: "held".to_owned(), text });
+            }
         }
         let size = send.message.content.len();
         if size > BODY_BYTES_MAX {
@@ -179,6 +196,9 @@ impl Endpoint {
         }
         if self.delivery.len() + send.to.len() > OUTBOX_MESSAGES_MAX {
             return Err(Refusal::OutboxFull { limit: "100,000 undelivered messages" });
+        }
+        if self.delivery.is_full(size.saturating_mul(send.to.len())) {
+            return Err(Refusal::OutboxFull { limit: "256 MiB of undelivered messages" });
         }
         Ok(())
     }
@@ -200,7 +220,7 @@ impl Endpoint {
         let sealed = match self.seal_dm(now, id, to, &body, fp, priority, exp) {
             Ok(sealed) => sealed,
             Err(refusal) => {
-                self.delivery.conversation(to).settle(seq);
+                self.delivery.conversation(to).give_back(seq);
                 return Err(refusal);
             }
         };
@@ -244,7 +264,7 @@ impl Endpoint {
             .peers
             .entry(to)
             .sender(&to, &self.roster, now, &mut self.entropy)
-            .ok_or_else(|| Refusal::NotFound(format!("no key of {to} is known to seal to")))?;
+            .ok_or_else(|| no_key(&to))?;
         let header = Header {
             suite: Suite::Box,
             mesh: self.me.mesh,
@@ -270,7 +290,8 @@ impl Endpoint {
             .map_err(|large| Refusal::TooLarge { size: large.size, limit: large.limit })
     }
 
-    /// The recipient does not hold the key: seal the same message to another, same id and fp.
+    /// The recipient does not hold the key, or the clock that sealed it was wrong: seal the same
+    /// message once more, same id and fp.
     pub(crate) fn seal_again(&mut self, now: Now, row: OutboxRow) {
         let Some(item) = self.delivery.item(row.row) else { return };
         if item.seals >= SEALS_MAX {
@@ -282,10 +303,12 @@ impl Endpoint {
         let place = Place { generation: row.generation, seq: row.seq, lowest };
         let prekey = self.keyring.current(now.wall).cloned();
         let body = Body { message: row.message, place: Some(place), prekey };
-        match self.seal_dm(now, row.id, row.to, &body, row.fp, row.priority, row.exp) {
+        // No message outlives its longest life, whatever the clock said when it was written.
+        let exp = row.exp.min(now.wall.plus(MESSAGE_LIFE_MAX));
+        match self.seal_dm(now, row.id, row.to, &body, row.fp, row.priority, exp) {
             Ok(SealedEnvelope { wire, env_hash, kid }) => {
                 self.write(Write::Reseal { row: row.row, wire: wire.clone(), env_hash, kid, seals });
-                self.delivery.resealed(row.row, wire, env_hash, kid);
+                self.delivery.resealed(row.row, wire, env_hash, kid, now.wall);
             }
             Err(_) => self.fail(now, row.row, OutboxState::Dead("unknown-kid".to_owned())),
         }
@@ -295,14 +318,20 @@ impl Endpoint {
     fn send_again(&mut self, now: Now, token: Token, rows: Vec<RequeueRow>) {
         let mut fresh = Vec::with_capacity(rows.len());
         for RequeueRow { row, id: _, to, message, priority, life } in rows {
+            if self.sends.requeued.contains(&row) {
+                let refusal = Refusal::NotFound("the message was requeued already".to_owned());
+                return self.refuse(token, refusal);
+            }
             let id = MessageId(self.entropy.bytes());
             let send = Send { id: None, to: vec![to], message, priority, life };
             let exp = now.wall.plus(life.min(MESSAGE_LIFE_MAX));
-            let recorded =
-                self.check(&send).and_then(|()| self.enqueue(now, id, to, send.message, priority, exp).map(drop));
+            let recorded = self
+                .check(now, &send)
+                .and_then(|()| self.enqueue(now, id, to, send.message, priority, exp).map(drop));
             match recorded {
                 Ok(()) => {
                     self.write(Write::Retire { row, replaced_by: id });
+                    self.sends.requeued.insert(row);
                     fresh.push(id);
                 }
                 Err(refusal) if fresh.is_empty() => return self.refuse(token, refusal),
@@ -321,8 +350,8 @@ impl Endpoint {
             .filter(|row| self.delivery.item(*row).is_some_and(|item| !item.transmitted))
             .collect();
         if untouched.is_empty() {
-            let what = if rows.is_empty() { "is under way" } else { "was transmitted already" };
-            return self.refuse(token, Refusal::NotFound(format!("nothing to abort: no row of {id} that {what}")));
+            let why = if rows.is_empty() { "is not under way" } else { "may have been transmitted already" };
+            return self.refuse(token, Refusal::NotFound(format!("nothing to abort: {id} {why}")));
         }
         for row in untouched {
             self.fail(now, row, OutboxState::Aborted);
@@ -335,9 +364,8 @@ impl Endpoint {
         let Some(item) = self.delivery.settle(row) else { return };
         self.write(Write::OutboxState { row, state: state.clone(), path: item.path, at: now.wall });
         self.event(Event::Outbox { id: item.id, to: item.to, state, path: item.path, at: now.wall });
-        if item.transmitted {
-            self.tell_settled(now, item.to);
-        }
+        self.delivery.conversation(item.to).fail(item.seq);
+        self.tell_settled(now, item.to);
     }
 
     /// A row reached a state; `path` overrides the way it is known to have gone.
@@ -346,6 +374,9 @@ impl Endpoint {
         let path = path.or(item.path);
         self.write(Write::OutboxState { row, state: state.clone(), path, at: now.wall });
         self.event(Event::Outbox { id: item.id, to: item.to, state, path, at: now.wall });
+        if self.tell_settled(now, item.to) {
+            self.delivery.conversation(item.to).told();
+        }
     }
 
     /// Ends rows whose time ran out here.
@@ -359,13 +390,16 @@ impl Endpoint {
     fn fingerprint(&self, to: &PeerId, id: &MessageId, message: &Message) -> Fingerprint {
         let content = Body { message: message.clone(), place: None, prekey: None }.encode();
         let channel = [Channel::Dm as u8];
-        let request =
-            transcript("req", &[&self.me.mesh.0, &self.me.id.0, &channel, &to.0, &id.0, &content]);
+        let request = transcript("req", &[&self.me.mesh.0, &self.me.id.0, &channel, &to.0, &id.0, &content]);
         let mut mac =
             Hmac::<Sha256>::new_from_slice(&self.me.fp_secret).expect("HMAC takes keys of any length");
         mac.update(&request);
         Fingerprint(mac.finalize().into_bytes().into())
     }
+}
+
+fn no_key(to: &PeerId) -> Refusal {
+    Refusal::NotFound(format!("no key of {to} is known to seal to; it must come online once"))
 }
 
 /// Sealings of one message before it is dead: the weekly key, the first key, and three weeks' worth.

@@ -10,9 +10,11 @@ use bytes::Bytes;
 
 use crate::chain::Pending;
 use crate::delivery::Via;
-use crate::endpoint::{Endpoint, Event, OutboxState, Output, Refusal, Reply, Token, UplinkStatus, Write, earliest};
+use crate::endpoint::{
+    Endpoint, Event, OutboxState, Output, PathKind, Refusal, Reply, Token, UplinkStatus, Write, earliest,
+};
 use crate::entropy::Entropy;
-use crate::hello::{Answer, HelloError, HelloRole, SignedHello, verify_welcome};
+use crate::hello::{Answer, Challenge, HelloError, HelloRole, SignedHello, verify_welcome};
 use crate::id::{EnvHash, InviteLookup, PeerId};
 use crate::limits::{CLOCK_SKEW_MAX, HANDSHAKE_TIMEOUT, LINK_SILENCE_MAX, PING_EVERY};
 use crate::time::{Monotonic, Now, UnixMs};
@@ -40,10 +42,19 @@ pub(crate) struct Uplink {
 
 #[derive(Debug)]
 enum State {
-    Down { retry_at: Monotonic },
-    Opening { since: Monotonic },
-    AwaitChallenge { since: Monotonic },
-    AwaitWelcome { since: Monotonic, hello: Box<SignedHello> },
+    Down {
+        retry_at: Monotonic,
+    },
+    Opening {
+        since: Monotonic,
+    },
+    AwaitChallenge {
+        since: Monotonic,
+    },
+    AwaitWelcome {
+        since: Monotonic,
+        hello: Box<SignedHello>,
+    },
     /// Welcomed; the log is being fetched.
     Syncing,
     Ready,
@@ -79,6 +90,11 @@ impl Uplink {
         matches!(self.state, State::Ready)
     }
 
+    /// Whether the coordinator knows who speaks.
+    pub(crate) fn is_welcomed(&self) -> bool {
+        matches!(self.state, State::Syncing | State::Ready)
+    }
+
     pub(crate) fn status(&self) -> &UplinkStatus {
         &self.status
     }
@@ -96,9 +112,9 @@ impl Uplink {
     pub(crate) fn deadline(&self) -> Option<Monotonic> {
         let due = match &self.state {
             State::Down { retry_at } => *retry_at,
-            State::Opening { since } | State::AwaitChallenge { since } | State::AwaitWelcome { since, .. } => {
-                *since + HANDSHAKE_TIMEOUT
-            }
+            State::Opening { since }
+            | State::AwaitChallenge { since }
+            | State::AwaitWelcome { since, .. } => *since + HANDSHAKE_TIMEOUT,
             State::Syncing | State::Ready => {
                 (self.heard + LINK_SILENCE_MAX).min(self.heard.max(self.pinged) + PING_EVERY)
             }
@@ -138,7 +154,9 @@ impl Endpoint {
                 uplink.state = State::Opening { since: now.monotonic };
                 self.out(Output::ConnectUplink);
             }
-            State::Opening { since } | State::AwaitChallenge { since } | State::AwaitWelcome { since, .. }
+            State::Opening { since }
+            | State::AwaitChallenge { since }
+            | State::AwaitWelcome { since, .. }
                 if *since + HANDSHAKE_TIMEOUT <= now.monotonic =>
             {
                 self.drop_uplink(now, "the coordinator did not answer in time");
@@ -146,7 +164,9 @@ impl Endpoint {
             State::Syncing | State::Ready if uplink.heard + LINK_SILENCE_MAX <= now.monotonic => {
                 self.drop_uplink(now, "the coordinator went silent");
             }
-            State::Syncing | State::Ready if uplink.heard.max(uplink.pinged) + PING_EVERY <= now.monotonic => {
+            State::Syncing | State::Ready
+                if uplink.heard.max(uplink.pinged) + PING_EVERY <= now.monotonic =>
+            {
                 uplink.pinged = now.monotonic;
                 self.out(Output::SendUplink(ToCoordinator::Ping { nonce: 0 }.encode()));
             }
@@ -186,6 +206,13 @@ impl Endpoint {
         self.show_uplink(UplinkStatus::Offline(why));
     }
 
+    /// Ends this node's presence before its socket closes.
+    pub(crate) fn say_goodbye(&mut self) {
+        if self.uplink.is_ready() {
+            self.out(Output::SendUplink(ToCoordinator::Goodbye.encode()));
+        }
+    }
+
     /// Closes from this side.
     fn drop_uplink(&mut self, now: Now, why: &str) {
         self.out(Output::CloseUplink(why.to_owned()));
@@ -203,13 +230,19 @@ impl Endpoint {
         self.uplink.heard = now.monotonic;
         let frame = match ToNode::decode(frame) {
             Ok(frame) => frame,
-            Err(error) => return self.drop_uplink(now, &format!("the coordinator sent a malformed frame: {error}")),
+            Err(error) => {
+                return self.drop_uplink(now, &format!("the coordinator sent a malformed frame: {error}"));
+            }
         };
         match (&self.uplink.state, frame) {
-            (State::AwaitChallenge { .. }, ToNode::Challenge { challenge }) => self.challenged(now, &challenge),
+            (State::AwaitChallenge { .. }, ToNode::Challenge { challenge }) => {
+                self.challenged(now, &challenge)
+            }
             (State::AwaitWelcome { .. }, ToNode::Welcome { welcome }) => self.welcomed(now, &welcome),
             (_, ToNode::Error { code, text }) => self.drop_uplink(now, &format!("{text} ({code})")),
-            (_, ToNode::Ping { nonce }) => self.out(Output::SendUplink(ToCoordinator::Pong { nonce }.encode())),
+            (_, ToNode::Ping { nonce }) => {
+                self.out(Output::SendUplink(ToCoordinator::Pong { nonce }.encode()))
+            }
             (_, ToNode::Pong { .. }) => {}
             (_, ToNode::GoingAway { reconnect_after_ms }) => {
                 let at = now.monotonic + Duration::from_millis(reconnect_after_ms).min(RETRY_MAX);
@@ -247,7 +280,7 @@ impl Endpoint {
                 let signed = SignedBytes { stmt: hello.stmt().clone(), sig: hello.sig() };
                 let frame = ToCoordinator::Hello { hello: signed, attestation: Bytes::new() };
                 self.uplink.state = State::AwaitWelcome { since: now.monotonic, hello: Box::new(hello) };
-                self.uplink.skew_ms = None;
+                self.uplink.skew_ms = Challenge::parse(challenge).ok().map(|theirs| skew_ms(now.wall, theirs.ts));
                 self.out(Output::SendUplink(frame.encode()));
             }
             Err(error) => self.hello_failed(now, &error),
@@ -256,8 +289,7 @@ impl Endpoint {
 
     fn hello_failed(&mut self, now: Now, error: &HelloError) {
         if let HelloError::Skew { ours, theirs } = error {
-            let skew = i64::try_from(ours.0).unwrap_or(i64::MAX) - i64::try_from(theirs.0).unwrap_or(0);
-            self.uplink.skew_ms = Some(skew);
+            self.uplink.skew_ms = Some(skew_ms(*ours, *theirs));
             let minutes = ours.distance(*theirs).as_secs() / 60;
             let which = if ours > theirs { "ahead of" } else { "behind" };
             let text = format!(
@@ -276,6 +308,8 @@ impl Endpoint {
             Ok(welcome) => welcome,
             Err(error) => return self.hello_failed(now, &error),
         };
+        let ahead = i128::from(now.wall.0) - i128::from(welcome.ts.0);
+        self.uplink.skew_ms = i64::try_from(ahead).ok();
         self.uplink.attempts = 0;
         self.uplink.state = State::Syncing;
         self.show_uplink(UplinkStatus::Connected);
@@ -332,6 +366,10 @@ impl Endpoint {
                 if let Some(Asked::Append(pending)) = self.uplink.requests.remove(&request) {
                     self.append_later(now, pending);
                     self.fetch_log(size);
+                    // The entry that was in the way may have come before this word.
+                    if size <= self.roster.size() {
+                        self.appends_again(now);
+                    }
                 }
             }
             ToNode::Failed { request, code, text } => match self.uplink.requests.remove(&request) {
@@ -361,7 +399,13 @@ impl Endpoint {
         for env_hash in env_hashes {
             let Some((row, item)) = self.delivery.find(env_hash) else { continue };
             let (id, to, path) = (item.id, item.to, item.path);
-            if self.delivery.accepted(row) {
+            let relay = if self.peers.get(&to).is_some_and(|peer| peer.online) {
+                PathKind::Relay
+            } else {
+                PathKind::Queue
+            };
+            let path = if path == Some(PathKind::Direct) { Some(relay) } else { path };
+            if self.delivery.accepted(row, relay) {
                 let (state, at) = (OutboxState::Accepted, now.wall);
                 self.write(Write::OutboxState { row, state: state.clone(), path, at });
                 self.event(Event::Outbox { id, to, state, path, at });
@@ -406,7 +450,10 @@ impl Endpoint {
                 record.online = online;
                 self.event(Event::Presence { peer, online });
             }
-            if online && !self.delivery.towards(&peer).is_empty() {
+            if online {
+                self.tell_settled(now, peer);
+            }
+            if online && self.delivery.is_open(&peer) {
                 self.connect_soon(now, peer);
             }
         }
@@ -441,6 +488,12 @@ impl Endpoint {
         let request = self.uplink.ask(Asked::Plain { token });
         self.out(Output::SendUplink(ToCoordinator::InviteDelete { request, lookup }.encode()));
     }
+}
+
+/// How far `ours` is ahead of `theirs`, milliseconds.
+fn skew_ms(ours: UnixMs, theirs: UnixMs) -> i64 {
+    let size = i64::try_from(ours.0.abs_diff(theirs.0)).unwrap_or(i64::MAX);
+    if ours < theirs { -size } else { size }
 }
 
 /// First pause before another attempt; doubles from there.

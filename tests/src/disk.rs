@@ -51,6 +51,11 @@ impl SmallDisk {
         words
     }
 
+    /// The root directory of those who see the disk, as this process reaches it.
+    pub(crate) fn seen_from_outside(&self) -> Option<PathBuf> {
+        Some(PathBuf::from(format!("/proc/{}/root", self.holder.pid())))
+    }
+
     /// Runs a command that sees the disk.
     pub fn run(&self, words: &[&str]) -> Answer {
         let enter = self.enter();

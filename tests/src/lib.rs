@@ -17,6 +17,7 @@ pub mod wait;
 // Talking to what runs.
 mod answer;
 pub mod http;
+mod shape;
 // What runs.
 mod coordinator;
 mod node;
@@ -27,11 +28,18 @@ pub mod disk;
 mod proxy;
 pub mod secrets;
 pub mod source;
+pub mod sql;
+// What chance and the machine decide.
+mod chance;
+mod skip;
 
 pub use answer::Answer;
+pub use chance::Chance;
 pub use coordinator::{Coordinator, CoordinatorPlan};
 pub use node::{Invite, Node};
 pub use pair::{Mesh, Plan};
 pub use process::{Process, program, run};
 pub use proxy::{Conversation, Proxy};
 pub use puppet::{Captured, Puppet};
+pub use shape::has_shape;
+pub use skip::skip;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::disk::SmallDisk;
@@ -31,14 +32,40 @@ pub struct Node {
     log: PathBuf,
     settings: Vec<(String, String)>,
     enter: Vec<String>,
+    seen_from: Option<PathBuf>,
     process: Option<Process>,
+    detached: Option<Detached>,
+}
+
+/// A daemon that is nobody's child, ended with this value all the same.
+#[derive(Debug)]
+struct Detached(u32);
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        let ours = fs::read(format!("/proc/{}/cmdline", self.0)).unwrap_or_default();
+        if String::from_utf8_lossy(&ours).contains("peerloom") {
+            let pid = i32::try_from(self.0).ok().and_then(Pid::from_raw).expect("a daemon names its own pid");
+            // It may have ended since we looked.
+            kill_process(pid, Signal::KILL).unwrap_or(());
+        }
+    }
 }
 
 impl Node {
     /// A node that keeps everything below `dir`, in no mesh yet.
     pub fn new(dir: &Path, handle: &str) -> Self {
         let (home, log) = (dir.join(handle), dir.join(format!("{handle}.out")));
-        Self { handle: handle.to_owned(), home, log, settings: Vec::new(), enter: Vec::new(), process: None }
+        Self {
+            handle: handle.to_owned(),
+            home,
+            log,
+            settings: Vec::new(),
+            enter: Vec::new(),
+            seen_from: None,
+            process: None,
+            detached: None,
+        }
     }
 
     /// Sets an environment variable of everything this node runs from here on.
@@ -51,6 +78,7 @@ impl Node {
     pub fn move_onto(&mut self, disk: &SmallDisk) {
         self.home = disk.path().join(&self.handle);
         self.enter = disk.enter();
+        self.seen_from = disk.seen_from_outside();
     }
 
     /// Its name in the mesh.
@@ -65,7 +93,16 @@ impl Node {
 
     /// The local API's socket.
     pub fn socket(&self) -> PathBuf {
-        self.home.join("api.sock")
+        self.from_outside("api.sock")
+    }
+
+    /// A file of its home, reached by this process, which may not see the node's disk.
+    fn from_outside(&self, file: &str) -> PathBuf {
+        let path = self.home.join(file);
+        match &self.seen_from {
+            Some(root) => root.join(path.strip_prefix("/").expect("homes are absolute")),
+            None => path,
+        }
     }
 
     /// The directory of its only mesh.
@@ -161,6 +198,15 @@ impl Node {
     pub fn up(&mut self) {
         self.start();
         self.await_connected();
+    }
+
+    /// `peerloom up --detach`, with further arguments; gives what it printed.
+    #[track_caller]
+    pub fn up_detached(&mut self, arguments: &[&str]) -> Answer {
+        let answer = self.run(&[&["up", "--detach"], arguments].concat()).ok();
+        let pid = self.api("GET", "/v1/status", None).json()["pid"].as_u64().expect("a daemon has a pid");
+        self.detached = Some(Detached(u32::try_from(pid).expect("a pid fits")));
+        answer
     }
 
     #[track_caller]
@@ -323,7 +369,7 @@ impl Node {
 
     /// The node's own log file.
     pub fn logged(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.home.join("log/peerloom.log")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.from_outside("log/peerloom.log")).unwrap_or_default()).into_owned()
     }
 
     /// The last words of the daemon and of its log, for a failure's message.

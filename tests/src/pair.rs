@@ -117,6 +117,13 @@ impl Mesh {
         self.nodes.push(node);
     }
 
+    /// Takes in a node that has joined already, and brings it up.
+    #[track_caller]
+    pub fn admit_joined(&mut self, mut node: Node) {
+        node.up();
+        self.nodes.push(node);
+    }
+
     /// A node by its handle.
     ///
     /// # Panics

@@ -11,11 +11,17 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::answer::Answer;
 use crate::wait;
 
-/// A program of this workspace, beside the test that runs.
+/// A program of this workspace: from the directory `PEERLOOM_PROGRAMS`, for tests of an installed or
+/// release build, else beside the test that runs.
 ///
 /// # Panics
 /// When it was not built.
 pub fn program(name: &str) -> PathBuf {
+    if let Some(dir) = std::env::var_os("PEERLOOM_PROGRAMS") {
+        let path = PathBuf::from(dir).join(name);
+        assert!(path.is_file(), "PEERLOOM_PROGRAMS holds no {name}: {}", path.display());
+        return path;
+    }
     let test = std::env::current_exe().expect("a test knows its own file");
     let found = test.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
     found.unwrap_or_else(|| panic!("{name} is not built; run `cargo build --bins` first (looked beside {test:?})"))

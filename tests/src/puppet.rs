@@ -424,6 +424,7 @@ fn settings(info: &MeshInfo, loaded: Loaded) -> Settings {
         owner: None,
         roster,
         revocations: loaded.revocations,
+        on_hold: loaded.on_hold,
         prekeys: loaded.prekeys,
         peer_prekeys: loaded.peer_prekeys,
         outbox: loaded.outbox,

@@ -61,9 +61,4 @@ CREATE TABLE invite (
     uses_left INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- Written and emptied again to find out whether a full disk has space.
-CREATE TABLE probe (
-    bytes BLOB NOT NULL
-);
-
 INSERT INTO meta (name, value) VALUES ('runs', 0), ('clean', 1);

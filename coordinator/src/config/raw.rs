@@ -25,23 +25,24 @@ pub(super) const LISTEN: Setting = setting("listen", "PEERLOOM_COORDINATOR_LISTE
 pub(super) const ORIGIN: Setting = setting("origin", "PEERLOOM_COORDINATOR_ORIGIN", None);
 pub(super) const TLS_CERT: Setting = setting("tls-cert", "PEERLOOM_COORDINATOR_TLS_CERT", None);
 pub(super) const TLS_KEY: Setting = setting("tls-key", "PEERLOOM_COORDINATOR_TLS_KEY", None);
-pub(super) const TRUSTED_PROXY: Setting = setting("trusted-proxy", "PEERLOOM_COORDINATOR_TRUSTED_PROXY", None);
+pub(super) const TRUSTED_PROXY: Setting =
+    setting("trusted-proxy", "PEERLOOM_COORDINATOR_TRUSTED_PROXY", None);
 pub(super) const STUN: Setting = setting("stun", "PEERLOOM_COORDINATOR_STUN", None);
 pub(super) const CONNECTIONS_MAX: Setting =
     setting("connections-max", "PEERLOOM_COORDINATOR_CONNECTIONS_MAX", Some("10000"));
-pub(super) const MESSAGES_PER_SECOND: Setting = setting(
-    "member-messages-per-second",
-    "PEERLOOM_COORDINATOR_MEMBER_MESSAGES_PER_SECOND",
-    Some("200"),
-);
+pub(super) const MESSAGES_PER_SECOND: Setting =
+    setting("member-messages-per-second", "PEERLOOM_COORDINATOR_MEMBER_MESSAGES_PER_SECOND", Some("200"));
 pub(super) const BYTES_PER_SECOND: Setting =
     setting("member-bytes-per-second", "PEERLOOM_COORDINATOR_MEMBER_BYTES_PER_SECOND", Some("20000000"));
+pub(super) const HELLOS_PER_SECOND: Setting =
+    setting("hellos-per-second", "PEERLOOM_COORDINATOR_HELLOS_PER_SECOND", Some("10"));
 pub(super) const LOG: Setting = setting("log", "PEERLOOM_COORDINATOR_LOG", Some("info"));
-pub(super) const LOG_FORMAT: Setting = setting("log-format", "PEERLOOM_COORDINATOR_LOG_FORMAT", Some("human"));
+pub(super) const LOG_FORMAT: Setting =
+    setting("log-format", "PEERLOOM_COORDINATOR_LOG_FORMAT", Some("human"));
 
 /// Every setting, in the order of `--help`.
 #[cfg(test)]
-pub(super) const SETTINGS: [Setting; 12] = [
+pub(super) const SETTINGS: [Setting; 13] = [
     DATA,
     LISTEN,
     ORIGIN,
@@ -52,6 +53,7 @@ pub(super) const SETTINGS: [Setting; 12] = [
     CONNECTIONS_MAX,
     MESSAGES_PER_SECOND,
     BYTES_PER_SECOND,
+    HELLOS_PER_SECOND,
     LOG,
     LOG_FORMAT,
 ];
@@ -96,6 +98,11 @@ pub struct RawConfig {
     #[arg(long, value_name = "N")]
     #[serde(deserialize_with = "text")]
     pub(super) member_bytes_per_second: Option<String>,
+    /// Sustained new links from one address, three times as many at once; 0 lifts the limit.
+    /// [default: 10]
+    #[arg(long, value_name = "N")]
+    #[serde(deserialize_with = "text")]
+    pub(super) hellos_per_second: Option<String>,
     /// What is logged to stderr: error, warn, info, debug, trace, or a filter. [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub(super) log: Option<String>,
@@ -140,8 +147,11 @@ pub struct Env(BTreeMap<String, String>);
 
 impl Env {
     /// The process's environment. Values that are not UTF-8 can name nothing here.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn of_process() -> Self {
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&String> {

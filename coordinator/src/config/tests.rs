@@ -2,7 +2,8 @@ use super::*;
 
 fn resolve(flags: RawConfig, env: &[(&str, &str)], file: &str) -> Result<Config, ConfigError> {
     let home = ("HOME", "/home/ada");
-    let env = env.iter().chain([&home]).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let env =
+        env.iter().chain([&home]).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let file = ConfigFile::parse(file, Path::new("coordinator.toml"))?;
     Config::resolve(&flags, &env, &file)
 }
@@ -51,6 +52,7 @@ fn every_key_of_the_file_is_read() {
         connections-max = 50
         member-messages-per-second = 0
         member-bytes-per-second = "7"
+        hellos-per-second = 3
         log = "debug"
         log-format = "json"
     "#;
@@ -65,6 +67,7 @@ fn every_key_of_the_file_is_read() {
         connections_max: 50,
         member_messages_per_second: 0,
         member_bytes_per_second: 7,
+        hellos_per_second: 3,
         log: "debug".to_owned(),
         log_format: LogFormat::Json,
     };
@@ -74,10 +77,7 @@ fn every_key_of_the_file_is_read() {
 #[test]
 fn a_wrong_value_is_refused_with_the_name_of_the_place_it_stands_in() {
     let message = |flags, env: &[_], file| resolve(flags, env, file).unwrap_err().to_string();
-    assert_eq!(
-        message(listening("here"), &[], ""),
-        "--listen: \"here\" is not an address like 0.0.0.0:7700"
-    );
+    assert_eq!(message(listening("here"), &[], ""), "--listen: \"here\" is not an address like 0.0.0.0:7700");
     assert_eq!(
         message(RawConfig::default(), &[("PEERLOOM_COORDINATOR_STUN", "on")], ""),
         "PEERLOOM_COORDINATOR_STUN: \"on\" is not an address like 0.0.0.0:3478, or off"
@@ -113,7 +113,8 @@ fn one_tls_file_without_the_other_is_refused_with_the_name_of_the_missing_one() 
 
 #[test]
 fn without_a_home_the_data_directory_must_be_named() {
-    let refused = Config::resolve(&RawConfig::default(), &Env::default(), &ConfigFile::default()).unwrap_err();
+    let refused =
+        Config::resolve(&RawConfig::default(), &Env::default(), &ConfigFile::default()).unwrap_err();
     assert!(matches!(refused, ConfigError::NoHome), "{refused:?}");
 }
 

@@ -139,7 +139,7 @@ impl Step {
         let now = self.clock.now();
         // First what the disk has done: it frees the writer for the next batch.
         for from_store in stored.drain(..) {
-            let input = self.from_store(from_store)?;
+            let input = self.input_of(from_store)?;
             self.hub.handle(now, input);
         }
         for to_hub in arrived.drain(..) {
@@ -171,7 +171,8 @@ impl Step {
             Drain::Told { close_at, .. } => close_at.into(),
             Drain::Closing { end_by } => end_by.into(),
         });
-        let publish = self.books.published.filter(|_| self.books.unpublished).map(|at| (at + PUBLISH_EVERY).into());
+        let publish =
+            self.books.published.filter(|_| self.books.unpublished).map(|at| (at + PUBLISH_EVERY).into());
         let idle = tokio::time::Instant::now() + Duration::from_secs(3_600);
         [hub, drain, publish].into_iter().flatten().min().unwrap_or(idle)
     }
@@ -199,7 +200,7 @@ impl Step {
         self.carry_out(now);
     }
 
-    fn from_store(&mut self, from_store: FromStore) -> Result<Input, EngineError> {
+    fn input_of(&mut self, from_store: FromStore) -> Result<Input, EngineError> {
         match from_store {
             FromStore::Committed(batch) => {
                 if let Some(since) = self.books.writing_since.take() {
@@ -212,11 +213,15 @@ impl Step {
                 match error {
                     StoreError::Full { settled, .. } => {
                         tracing::warn!(%error, settled, "Mail is refused until there is space.");
-                        let failure = if settled { CommitFailure::FullButSettled } else { CommitFailure::Nothing };
+                        let failure =
+                            if settled { CommitFailure::FullButSettled } else { CommitFailure::Nothing };
                         Ok(Input::CommitFailed { batch, failure })
                     }
                     fatal @ StoreError::Corrupt { .. } => Err(fatal.into()),
-                    other => {
+                    other @ (StoreError::Newer { .. }
+                    | StoreError::Missing { .. }
+                    | StoreError::Io { .. }
+                    | StoreError::Sql { .. }) => {
                         tracing::error!(error = &other as &dyn std::error::Error, "A commit failed.");
                         Ok(Input::CommitFailed { batch, failure: CommitFailure::Nothing })
                     }
@@ -298,7 +303,9 @@ impl Step {
 
     fn continue_drain(&mut self) {
         match self.books.drain {
-            Some(Drain::Told { close_at, end_by }) if close_at <= Instant::now() || self.books.sockets.is_empty() => {
+            Some(Drain::Told { close_at, end_by })
+                if close_at <= Instant::now() || self.books.sockets.is_empty() =>
+            {
                 for outbox in self.books.sockets.values() {
                     outbox.close();
                     outbox.wake();
@@ -313,11 +320,11 @@ impl Step {
     fn has_drained(&self) -> bool {
         match self.books.drain {
             Some(Drain::Closing { end_by }) => {
-                let done = self.books.sockets.is_empty() && !self.hub.is_writing() && self.books.replies.is_empty();
+                let done =
+                    self.books.sockets.is_empty() && !self.hub.is_writing() && self.books.replies.is_empty();
                 done || end_by <= Instant::now()
             }
             Some(Drain::Told { .. }) | None => false,
         }
     }
 }
-

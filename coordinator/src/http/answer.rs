@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
+};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -36,12 +38,15 @@ impl Failure {
             Self::Malformed(text) => (StatusCode::BAD_REQUEST, "malformed", text),
             Self::Body(status) => (status, "malformed", "the body is too large or was cut off".into()),
             Self::Token => {
-                let text = "creating a mesh here needs the token of the coordinator's mesh-token file as bearer";
+                let text =
+                    "creating a mesh here needs the token of the coordinator's mesh-token file as bearer";
                 (StatusCode::UNAUTHORIZED, "token", text.into())
             }
             Self::Invite => return no_invite(),
             Self::Timeout => (StatusCode::REQUEST_TIMEOUT, "timeout", "the request took too long".into()),
-            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining", "about to stop; come back".into()),
+            Self::Draining => {
+                (StatusCode::SERVICE_UNAVAILABLE, "draining", "about to stop; come back".into())
+            }
             Self::Hub => (StatusCode::SERVICE_UNAVAILABLE, "hub", "the coordinator is stopping".into()),
         };
         error(status, code, &text, json!({}))
@@ -72,8 +77,12 @@ fn answer(reply: HttpReply) -> Response {
             error(StatusCode::CONFLICT, "conflict", text, json!({ "size": size }))
         }
         HttpReply::Throttled { retry_after_s } => {
-            let mut response =
-                error(StatusCode::TOO_MANY_REQUESTS, "throttled", "too many lookups from this address", json!({}));
+            let mut response = error(
+                StatusCode::TOO_MANY_REQUESTS,
+                "throttled",
+                "too many lookups from this address",
+                json!({}),
+            );
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
             response
         }

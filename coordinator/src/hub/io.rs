@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use peerloom_proto::{InviteLookup, MeshId, PeerId, UnixMs};
 use peerloom_proto::wire::SignedBytes;
+use peerloom_proto::{InviteLookup, MeshId, PeerId, UnixMs};
 
 use crate::arrived::Arrived;
 use crate::batch::Batch;

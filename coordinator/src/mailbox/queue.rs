@@ -372,7 +372,8 @@ impl Queue {
             }
         }
         let waiting = |known: &Known| known.lease.is_none() && known.durable;
-        let mut surplus = self.known.values().filter(|known| waiting(known)).count().saturating_sub(LAPSED_MAX);
+        let mut surplus =
+            self.known.values().filter(|known| waiting(known)).count().saturating_sub(LAPSED_MAX);
         self.known.retain(|_, known| {
             let forget = surplus > 0 && waiting(known);
             surplus -= usize::from(forget);

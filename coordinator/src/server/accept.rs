@@ -56,7 +56,12 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn new(router: Router, tls: Option<TlsAcceptor>, connections_max: usize, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        router: Router,
+        tls: Option<TlsAcceptor>,
+        connections_max: usize,
+        metrics: Metrics,
+    ) -> Self {
         let permits = Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS)));
         Self { router, tls, permits, metrics }
     }
@@ -117,8 +122,13 @@ impl Acceptor {
 }
 
 /// HTTP/1.1 until the connection closes or becomes a link, which takes the guard with it.
-async fn http<S>(socket: S, router: Router, peer: SocketAddr, guard: Arc<ConnectionGuard>, stop: CancellationToken)
-where
+async fn http<S>(
+    socket: S,
+    router: Router,
+    peer: SocketAddr,
+    guard: Arc<ConnectionGuard>,
+    stop: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |mut request: Request<Incoming>| {

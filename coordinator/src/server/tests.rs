@@ -64,7 +64,8 @@ impl Server {
 
     async fn post(&self, path: &str, header: &str, body: &str) -> String {
         let length = body.len();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n");
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n");
         self.raw(&format!("{head}{header}\r\n{body}")).await
     }
 
@@ -100,7 +101,10 @@ async fn the_operators_routes_tell_that_it_lives_takes_mail_and_what_it_counts()
     assert_eq!(json(&server.get("/health").await), (200, serde_json::json!({ "healthy": true })));
     assert_eq!(json(&server.get("/ready").await), (200, serde_json::json!({ "ready": true })));
     let metrics = server.get("/metrics").await;
-    assert!(metrics.contains("peerloom_coordinator_http_answers_total{route=\"/ready\",status=\"200\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("peerloom_coordinator_http_answers_total{route=\"/ready\",status=\"200\"} 1"),
+        "{metrics}"
+    );
     server.stop().await.unwrap();
 }
 
@@ -121,7 +125,10 @@ async fn the_invite_page_is_the_same_for_every_id_and_allows_no_script() {
     let server = Server::start("").await;
     let body = |answer: String| answer.split_once("\r\n\r\n").unwrap().1.to_owned();
     let one = server.get("/i/7Q2M9KXA").await;
-    assert!(one.starts_with("HTTP/1.1 200") && one.contains("content-security-policy: default-src 'none'"), "{one}");
+    assert!(
+        one.starts_with("HTTP/1.1 200") && one.contains("content-security-policy: default-src 'none'"),
+        "{one}"
+    );
     assert_eq!(body(one), body(server.get("/i/%3Cscript%3E").await));
     server.stop().await.unwrap();
 }
@@ -160,7 +167,10 @@ async fn every_wrong_request_gets_a_json_error_with_its_own_code() {
     assert_eq!(code(&server.get("/v1/info").await), (404, "not-found".to_owned()));
     assert_eq!(code(&server.get("/v2/meshes").await), (405, "method".to_owned()));
     assert_eq!(code(&server.post("/v2/meshes", "", "{").await), (400, "malformed".to_owned()));
-    assert_eq!(code(&server.post("/v2/meshes", "", "{\"entries\":[\"a+b\"]}").await), (400, "malformed".to_owned()));
+    assert_eq!(
+        code(&server.post("/v2/meshes", "", "{\"entries\":[\"a+b\"]}").await),
+        (400, "malformed".to_owned())
+    );
     assert_eq!(code(&server.get("/v2/log").await), (404, "invite".to_owned()));
     let large = format!("{{\"entries\":[\"{}\"]}}", "A".repeat(300_000));
     assert_eq!(code(&server.post("/v2/meshes", "", &large).await), (413, "malformed".to_owned()));
@@ -170,7 +180,9 @@ async fn every_wrong_request_gets_a_json_error_with_its_own_code() {
 #[tokio::test]
 async fn garbage_closes_its_own_connection_and_nothing_else() {
     let server = Server::start("").await;
-    for garbage in ["\x16\x03\x01\x02\x00\x01\x00", "GET /\u{0} HTTP/9\r\n\r\n", "\r\n\r\n\r\n\r\nx y z\r\n\r\n"] {
+    for garbage in
+        ["\x16\x03\x01\x02\x00\x01\x00", "GET /\u{0} HTTP/9\r\n\r\n", "\r\n\r\n\r\n\r\nx y z\r\n\r\n"]
+    {
         let mut socket = server.connect().await;
         socket.write_all(garbage.as_bytes()).await.unwrap();
         socket.shutdown().await.unwrap();
@@ -229,9 +241,11 @@ async fn the_same_key_serves_after_a_restart_and_the_token_is_shown_once() {
     for _ in 0..2 {
         let config = config(&data, settings);
         let (tell, told) = oneshot::channel();
-        serve(&config, async {}, |started| tell.send((started.coordinator, started.mesh_token.is_some())).unwrap())
-            .await
-            .unwrap();
+        serve(&config, async {}, |started| {
+            tell.send((started.coordinator, started.mesh_token.is_some())).unwrap()
+        })
+        .await
+        .unwrap();
         seen.push(told.await.unwrap());
     }
     assert_eq!(seen[0].0, seen[1].0);

@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
 use super::checkpoint::Checkpointer;
 use super::reads::{Reader, column};
-use super::reserve::Reserve;
+use super::reserve::{Disk, Reserve};
 use super::{Health, Identity, Store, StoreError, meta};
 
 /// Applied in order, each once; `user_version` counts them.
@@ -28,10 +28,10 @@ const APPLICATION_ID: i64 = 0x504c_636f;
 /// more. Fixed when the database is made.
 const PAGE_BYTES: u32 = 8192;
 
-/// Write-ahead log, in pages (64 MiB), at which the writer itself completes a checkpoint. The
+/// Write-ahead log, in pages (32 MiB), at which the writer itself completes a checkpoint. The
 /// checkpoints beside it did most of the work by then; only so can the log start over under
 /// constant load.
-const WAL_PAGES_MAX: u32 = 8_192;
+const WAL_PAGES_MAX: u32 = 4_096;
 
 /// Page cache of the writer, KiB: the index tails of the queues being written.
 const WRITER_CACHE_KIB: u32 = 8_192;
@@ -46,9 +46,9 @@ const CHECK_UNCLEAN_BYTES_MAX: u64 = 256 << 20;
 /// The database's file in the data directory.
 const FILE: &str = "state.db";
 
-/// How a statement that another connection blocks waits. Only checkpoints and this process's own
+/// How long a statement waits for another connection. Only checkpoints and this process's own
 /// readers share the database.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) async fn open(dir: &Path, identity: Identity) -> Result<Store, StoreError> {
     let path = dir.join(FILE);
@@ -67,12 +67,13 @@ pub(super) async fn open(dir: &Path, identity: Identity) -> Result<Store, StoreE
     let mut writer = options.connect().await.map_err(failed)?;
     let run = begin_run(&mut writer).await.map_err(failed)?;
     let queues = load_queues(&mut writer).await.map_err(failed)?;
-    let health = Health::default();
+    let (health, disk) = (Health::default(), Disk::of(&path));
     Ok(Store {
         writer,
         reader: Reader::new(&path, self::options(&path)),
-        checkpointer: Checkpointer::start(self::options(&path), health.clone()),
-        reserve: Reserve::ensure(dir),
+        checkpointer: Checkpointer::start(self::options(&path), disk.clone(), health.clone()),
+        reserve: Reserve::ensure(disk.clone()),
+        disk,
         health,
         queues,
         run,
@@ -97,7 +98,8 @@ enum Found {
 
 fn look(path: &Path, identity: Identity) -> Result<Found, StoreError> {
     let io = |source| StoreError::Io { path: path.display().to_string(), source };
-    let corrupt = |found: &str| StoreError::Corrupt { path: path.display().to_string(), found: found.to_owned() };
+    let corrupt =
+        |found: &str| StoreError::Corrupt { path: path.display().to_string(), found: found.to_owned() };
     let bytes = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -160,7 +162,9 @@ async fn inspect(path: &Path, identity: Identity, bytes: u64) -> Result<(), Stor
         let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut conn).await.map_err(failed)?;
         let verdict: String = row.try_get(0).map_err(failed)?;
         if verdict != "ok" {
-            return Err(corrupt(verdict));
+            return Err(corrupt(
+                verdict.trim_start_matches("*** in database main ***").trim().replace('\n', "; "),
+            ));
         }
     }
     conn.close().await.map_err(failed)

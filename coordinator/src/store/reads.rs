@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use peerloom_proto::wire::SignedBytes;
 use peerloom_proto::{EnvHash, InviteLookup, MeshId, PeerId, Signature, UnixMs};
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 use sqlx::Row;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRow};
 
 use super::write::{integer, rank};
 use super::{MailKind, MailRow, QueueDepth, Snapshot, StoreError};
@@ -202,7 +202,8 @@ fn mail_row(row: &SqliteRow, mesh: MeshId, to: PeerId) -> Result<MailRow, sqlx::
         from: PeerId(column(row, 5)?),
         kind,
         env_hash: EnvHash(column(row, 4)?),
-        priority: u8::try_from(row.try_get::<i64, _>(1)?).map_err(|error| sqlx::Error::Decode(error.into()))?,
+        priority: u8::try_from(row.try_get::<i64, _>(1)?)
+            .map_err(|error| sqlx::Error::Decode(error.into()))?,
         exp: UnixMs(natural(row, 2)?),
         bytes: row.try_get::<Vec<u8>, _>(6)?.into(),
     })

@@ -152,7 +152,7 @@ async fn every_batch_size_stores_and_deletes_every_row() {
         store.commit(&rows.iter().map(put).collect::<Vec<_>>()).await.unwrap();
         assert_eq!(seqs(&store, BOB).await.len() as u64, size);
         store.commit(&rows.iter().map(delete).collect::<Vec<_>>()).await.unwrap();
-        assert_eq!(seqs(&store, BOB).await, [], "after {size}");
+        assert_eq!(seqs(&store, BOB).await, Vec::<u64>::new(), "after {size}");
     }
 }
 
@@ -165,7 +165,7 @@ async fn a_batch_with_one_impossible_write_leaves_nothing_behind() {
     let refused = store.commit(&[put(&mail(1, BOB)), log(1), log(0)]).await.unwrap_err();
 
     assert!(matches!(refused, StoreError::Sql { .. }), "{refused:?}");
-    assert_eq!(seqs(&store, BOB).await, []);
+    assert_eq!(seqs(&store, BOB).await, Vec::<u64>::new());
     assert_eq!(store.reader().log(MESH, 0, 10).await.unwrap().len(), 1);
     store.commit(&[put(&mail(1, BOB)), log(1)]).await.unwrap();
     assert_eq!(seqs(&store, BOB).await, [1]);
@@ -190,7 +190,7 @@ async fn a_dropped_queue_is_empty_and_others_are_not() {
     let mut store = fresh(dir.path()).await;
     store.commit(&[put(&mail(1, BOB)), put(&mail(2, CAROL))]).await.unwrap();
     store.commit(&[put(&mail(3, BOB)), Write::DropQueue { mesh: MESH, to: BOB }]).await.unwrap();
-    assert_eq!(seqs(&store, BOB).await, []);
+    assert_eq!(seqs(&store, BOB).await, Vec::<u64>::new());
     assert_eq!(seqs(&store, CAROL).await, [2]);
 }
 
@@ -200,7 +200,8 @@ async fn an_invite_serves_its_uses_and_is_then_forgotten() {
     let mut store = fresh(dir.path()).await;
     let lookup = InviteLookup([5; 16]);
     let blob = Bytes::from_static(b"sealed");
-    let invite = Write::PutInvite { mesh: MESH, lookup, owner: BOB, blob: blob.clone(), exp: UnixMs(7), uses_left: 2 };
+    let invite =
+        Write::PutInvite { mesh: MESH, lookup, owner: BOB, blob: blob.clone(), exp: UnixMs(7), uses_left: 2 };
     store.commit(&[invite]).await.unwrap();
     store.commit(&[Write::UseInvite { lookup }]).await.unwrap();
     let left = InviteRow { mesh: MESH, lookup, owner: BOB, exp: UnixMs(7), uses_left: 1 };

@@ -37,7 +37,9 @@ static DELETES: LazyLock<Vec<Arc<str>>> = LazyLock::new(|| {
 });
 
 fn by_size(head: &str, row: &str, tail: &str) -> Vec<Arc<str>> {
-    (0..=ROWS_MAX.ilog2()).map(|power| format!("{head}{}{tail}", vec![row; 1 << power].join(",")).into()).collect()
+    (0..=ROWS_MAX.ilog2())
+        .map(|power| format!("{head}{}{tail}", vec![row; 1 << power].join(",")).into())
+        .collect()
 }
 
 /// Bytes a write adds to the write-ahead log, roughly: what it carries and half a page.
@@ -121,10 +123,12 @@ async fn apply<'a>(
 async fn apply_small(conn: &mut SqliteConnection, write: &Write) -> Result<(), sqlx::Error> {
     let query = match write {
         Write::MeshCreate { mesh } => sqlx::query("INSERT INTO mesh (mesh) VALUES (?)").bind(&mesh.0[..]),
-        Write::LogAppend { mesh, index, entry } => sqlx::query("INSERT INTO log (mesh, idx, entry) VALUES (?,?,?)")
-            .bind(&mesh.0[..])
-            .bind(integer(*index))
-            .bind(&entry[..]),
+        Write::LogAppend { mesh, index, entry } => {
+            sqlx::query("INSERT INTO log (mesh, idx, entry) VALUES (?,?,?)")
+                .bind(&mesh.0[..])
+                .bind(integer(*index))
+                .bind(&entry[..])
+        }
         Write::PutPrekey { mesh, member, exp, stmt, sig } => {
             sqlx::query("INSERT OR REPLACE INTO prekey (mesh, member, exp, stmt, sig) VALUES (?,?,?,?,?)")
                 .bind(&mesh.0[..])
@@ -142,7 +146,9 @@ async fn apply_small(conn: &mut SqliteConnection, write: &Write) -> Result<(), s
         .bind(&blob[..])
         .bind(integer(exp.0))
         .bind(i64::from(*uses_left)),
-        Write::DeleteInvite { lookup } => sqlx::query("DELETE FROM invite WHERE lookup = ?").bind(&lookup.0[..]),
+        Write::DeleteInvite { lookup } => {
+            sqlx::query("DELETE FROM invite WHERE lookup = ?").bind(&lookup.0[..])
+        }
         Write::UseInvite { lookup } => {
             sqlx::query("DELETE FROM invite WHERE lookup = ? AND uses_left <= 1")
                 .bind(&lookup.0[..])
@@ -201,7 +207,9 @@ async fn put(conn: &mut SqliteConnection, mut rows: &[(i64, &MailRow)]) -> Resul
 /// The largest power of two of rows that fits both bounds; one row always does.
 fn statement_power(rows: &[(i64, &MailRow)]) -> usize {
     let mut power = rows.len().min(ROWS_MAX).ilog2() as usize;
-    while power > 0 && rows[..1 << power].iter().map(|(_, row)| row.bytes.len()).sum::<usize>() > STATEMENT_BYTES_MAX {
+    while power > 0
+        && rows[..1 << power].iter().map(|(_, row)| row.bytes.len()).sum::<usize>() > STATEMENT_BYTES_MAX
+    {
         power -= 1;
     }
     power

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-pub(crate) use self::sse::{Events, ServerEvent};
+pub(crate) use self::sse::Events;
 use crate::failure::{ErrorDocument, Failure, Kind};
 use crate::home::Home;
 
@@ -31,7 +31,8 @@ impl Client {
     /// For the daemon of `home`; `mesh` is sent along with every call.
     pub(crate) fn new(home: &Home, mesh: Option<&str>) -> Result<Self, Failure> {
         let socket = home.socket().map_err(|error| {
-            Failure::failed("socket-path", &error).next("set PEERLOOM_HOME to a directory with a shorter path")
+            Failure::failed("socket-path", &error)
+                .next("set PEERLOOM_HOME to a directory with a shorter path")
         })?;
         Ok(Self { home: home.clone(), socket, mesh: mesh.map(str::to_owned) })
     }
@@ -51,12 +52,20 @@ impl Client {
     }
 
     /// Acts.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
         self.call(Method::POST, path, &[], to_bytes(body)).await
     }
 
     /// Replaces.
-    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+    pub(crate) async fn put<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
         self.call(Method::PUT, path, &[], to_bytes(body)).await
     }
 
@@ -140,16 +149,32 @@ impl Client {
     fn no_daemon(&self, error: &io::Error) -> Failure {
         let root = self.home.root().display();
         if error.kind() == io::ErrorKind::PermissionDenied {
-            return Failure::new(Kind::Denied, "socket-denied", format!("the socket in {root} belongs to another user"))
-                .next("set PEERLOOM_HOME to a home of your own");
+            return Failure::new(
+                Kind::Denied,
+                "socket-denied",
+                format!("the socket in {root} belongs to another user"),
+            )
+            .next("set PEERLOOM_HOME to a home of your own");
         }
         match self.home.meshes() {
             Ok(meshes) if meshes.is_empty() => no_mesh(&self.home),
-            Ok(_) => Failure::new(Kind::Unreachable, "daemon-down", format!("no daemon runs for {root} ({error})"))
-                .next("peerloom up --detach"),
+            Ok(_) => Failure::new(
+                Kind::Unreachable,
+                "daemon-down",
+                format!("no node runs for {root}{}", unusual(error)),
+            )
+            .next("peerloom up --detach"),
             Err(error) => Failure::failed("home", &error).next("peerloom doctor"),
         }
     }
+}
+
+/// Why a socket gave no connection, unless it is only not there or left behind.
+fn unusual(error: &io::Error) -> String {
+    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+        return String::new();
+    }
+    format!(" ({error})")
 }
 
 /// The home has no mesh.

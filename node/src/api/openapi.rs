@@ -102,8 +102,10 @@ mod tests {
         let document: serde_json::Value = serde_json::from_str(&text).unwrap();
         let schemas = document["components"]["schemas"].as_object().unwrap();
         let prefix = "#/components/schemas/";
-        let referred: Vec<&str> =
-            text.match_indices(prefix).filter_map(|(at, _)| text[at + prefix.len()..].split('"').next()).collect();
+        let referred: Vec<&str> = text
+            .match_indices(prefix)
+            .filter_map(|(at, _)| text[at + prefix.len()..].split('"').next())
+            .collect();
         assert!(referred.len() > 20, "only {} references", referred.len());
         for name in referred {
             assert!(schemas.contains_key(name), "{name} is referred to and not described");

@@ -8,8 +8,8 @@ use peerloom_proto::endpoint::{OutboxState, PathKind, UplinkStatus};
 use peerloom_proto::{PeerId, Priority, UnixMs};
 
 use super::shapes::{
-    CoordinatorShape, HeadShape, InboxShape, MeShape, MemberShape, MeshShape, MeshStatus, Name, OutboxCountsShape,
-    OutboxShape, PeerShape, RecipientShape,
+    CoordinatorShape, HeadShape, InboxShape, MeShape, MemberShape, MeshShape, MeshStatus, Name,
+    OutboxCountsShape, OutboxShape, PeerShape, RecipientShape,
 };
 use crate::failure::SCHEMA_VERSION;
 use crate::mesh::Mesh;
@@ -72,7 +72,10 @@ impl Names {
 
     pub(super) fn status(&self, status: RecipientStatus) -> RecipientShape {
         let RecipientStatus { to, state, path, at, replaced_by, .. } = status;
-        RecipientShape { replaced_by: replaced_by.map(|id| id.to_string()), ..self.recipient(&to, &state, path, at) }
+        RecipientShape {
+            replaced_by: replaced_by.map(|id| id.to_string()),
+            ..self.recipient(&to, &state, path, at)
+        }
     }
 
     pub(super) fn recipient(

@@ -76,6 +76,7 @@ pub(super) struct MeshParam {
 /// Reads a message id.
 pub(super) fn message_id(text: &str) -> Result<MessageId, Failure> {
     text.trim().parse().map_err(|error| {
-        Failure::usage(format!("{text:?} is no message id: {error}")).next("ids are 32 hex digits, as `peerloom send` prints")
+        Failure::usage(format!("{text:?} is no message id: {error}"))
+            .next("ids are 32 hex digits, as `peerloom send` prints")
     })
 }

@@ -10,4 +10,5 @@ pub(super) mod outbox;
 pub(super) mod peers;
 pub(super) mod send;
 pub(super) mod status;
+mod uplink;
 mod waiting;

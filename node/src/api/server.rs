@@ -126,14 +126,14 @@ async fn refuse(mut stream: UnixStream) {
     stream.write_all(answer.as_bytes()).await.unwrap_or(());
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 async fn no_route() -> Failure {
-    Failure::new(Kind::NotFound, "no-route", "the local API has no such path").next("GET /v1/openapi.json lists all")
+    Failure::new(Kind::NotFound, "no-route", "the local API has no such path")
+        .next("GET /v1/openapi.json lists all")
 }
 
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 async fn no_method() -> Failure {
-    Failure::new(Kind::Usage, "no-method", "that path has no such method").next("GET /v1/openapi.json lists all")
+    Failure::new(Kind::Usage, "no-method", "that path has no such method")
+        .next("GET /v1/openapi.json lists all")
 }
 
 const SOCKET_MODE: u32 = 0o600;

@@ -4,18 +4,20 @@
 //! Keys, hashes and ids are lower-case hex; content that is not UTF-8 text is unpadded base64url;
 //! times are Unix milliseconds; round trips are milliseconds with fractions.
 
+mod doctor;
 mod mail;
 mod mesh;
 
+pub use doctor::{CheckLevel, DoctorCheck, DoctorShape};
 pub use mail::{
     AbortRequest, BatchAnswer, Cursor, CursorMove, EventShape, InboxPage, InboxShape, MessageShape, Name,
     OutboxPage, OutboxShape, RecipientShape, RequeueRequest, RequeueShape, RequeuedShape, SendRequest,
     SendShape, Wait,
 };
 pub use mesh::{
-    CheckLevel, CoordinatorShape, DoctorCheck, DoctorShape, DoneShape, HeadShape, InitRequest, InitShape,
-    InviteListShape, InviteRequest, InviteRow, InviteShape, JoinRequest, JoinShape, MeShape, MemberListShape,
-    MemberShape, MeshShape, MeshStatus, OutboxCountsShape, PeerListShape, PeerShape, PingRequest, PingShape,
+    CoordinatorShape, DoneShape, HeadShape, InitRequest, InitShape, InviteListShape, InviteRequest,
+    InviteRow, InviteShape, JoinRequest, JoinShape, MeShape, MemberListShape, MemberShape, MeshShape,
+    MeshStatus, OutboxCountsShape, PeerListShape, PeerShape, PingRequest, PingShape, RevokeReason,
     RevokeRequest, SampleShape, StatusShape,
 };
 

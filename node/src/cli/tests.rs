@@ -38,8 +38,25 @@ fn every_verb_of_the_first_issue_exists() {
     assert_eq!(
         verbs,
         [
-            "init", "invite", "join", "leave", "up", "down", "logs", "status", "peers", "ping", "send", "inbox",
-            "message", "outbox", "member", "revoke", "doctor", "completions", "demo"
+            "init",
+            "invite",
+            "join",
+            "leave",
+            "up",
+            "down",
+            "logs",
+            "status",
+            "peers",
+            "ping",
+            "send",
+            "inbox",
+            "message",
+            "outbox",
+            "member",
+            "revoke",
+            "doctor",
+            "completions",
+            "demo"
         ]
     );
 }
@@ -53,7 +70,9 @@ fn json_and_mesh_may_follow_the_verb() {
 
 #[test]
 fn invite_alone_makes_one_and_takes_its_flags() {
-    let Verb::Invite(args) = parse("peerloom invite --uses 5 --expires 2h").verb else { panic!("not invite") };
+    let Verb::Invite(args) = parse("peerloom invite --uses 5 --expires 2h").verb else {
+        panic!("not invite")
+    };
     assert!(args.action.is_none());
     assert_eq!(args.create.uses, Some(5));
     assert_eq!(args.create.expires, Some(Duration::from_secs(7200)));

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::time::Duration;
 
+use peerloom_proto::limits::OUTBOX_MESSAGES_MAX;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Caller, DONE, Ended};
-use crate::api::client::{Client, Events};
-use crate::api::shapes::{BatchAnswer, EventShape, MessageShape, PeerListShape, Wait};
+use crate::api::client::Client;
+use crate::api::shapes::{BatchAnswer, EventShape, OutboxPage, PeerListShape, Wait};
 use crate::cli::SendArgs;
 use crate::failure::{Failure, Kind};
 use crate::render::progress::Progress;
@@ -24,7 +26,7 @@ pub(super) async fn batch(caller: &Caller, args: &SendArgs) -> Ended {
     // Before the first message: an event between the two must not be missed.
     let events = match wait {
         Wait::None => None,
-        Wait::Stored | Wait::Accepted => Some(client.events(&[("types", Some("outbox".to_owned()))]).await?),
+        Wait::Stored | Wait::Accepted => Some(watch(&client).await?),
     };
     let bar = Progress::count(caller.out, "messages recorded");
     let mut reader = BufReader::with_capacity(CHUNK_BYTES, stdin);
@@ -32,8 +34,9 @@ pub(super) async fn batch(caller: &Caller, args: &SendArgs) -> Ended {
     while let Some(chunk) = read_chunk(&mut reader)? {
         let answers = client.post_lines("/v1/messages/batch", chunk).await?;
         for line in answers.lines() {
-            let answer: BatchAnswer = serde_json::from_str(line)
-                .map_err(|error| Failure::new(Kind::Failed, "api", format!("the daemon's answer is not understood: {error}")))?;
+            let answer: BatchAnswer = serde_json::from_str(line).map_err(|error| {
+                Failure::new(Kind::Failed, "api", format!("the daemon's answer is not understood: {error}"))
+            })?;
             bar.advance(1);
             caller.out.json(&answer)?;
             tally.take(answer);
@@ -63,7 +66,9 @@ impl Tally {
             BatchAnswer::Sent(sent) => {
                 self.sent += 1;
                 if self.waits {
-                    self.open.extend(sent.recipients.into_iter().map(|recipient| (sent.id.clone(), recipient.handle)));
+                    self.open.extend(
+                        sent.recipients.into_iter().map(|recipient| (sent.id.clone(), recipient.handle)),
+                    );
                 }
             }
             BatchAnswer::Failed(document) => {
@@ -90,7 +95,10 @@ fn read_chunk(reader: &mut BufReader<std::io::Stdin>) -> Result<Option<String>, 
         } else {
             lines += 1;
         }
-        if lines == CHUNK_LINES_MAX || chunk.len() >= CHUNK_BYTES || (lines > 0 && !reader.buffer().contains(&b'\n')) {
+        if lines == CHUNK_LINES_MAX
+            || chunk.len() >= CHUNK_BYTES
+            || (lines > 0 && !reader.buffer().contains(&b'\n'))
+        {
             break;
         }
     }
@@ -101,61 +109,82 @@ fn read_chunk(reader: &mut BufReader<std::io::Stdin>) -> Result<Option<String>, 
 async fn follow(
     caller: &Caller,
     client: &Client,
-    mut events: Events,
+    mut events: Watcher,
     tally: &mut Tally,
     wait: Wait,
     timeout: Duration,
 ) -> Result<(), Failure> {
-    let total = u64::try_from(tally.open.len()).unwrap_or(u64::MAX);
-    let bar = Progress::of(caller.out, total, "delivered");
+    let bar = Progress::of(caller.out, u64::try_from(tally.open.len()).unwrap_or(u64::MAX), "delivered");
     let deadline = Instant::now() + timeout;
-    // What happened before the stream was read from may have been too much for it.
-    let mut away = read_again(client, tally, wait).await?;
-    let mut looked = Instant::now();
+    let mut away = read_away(client).await?;
+    let mut look = Instant::now() + LOOK_AGAIN;
     while !tally.open.is_empty() && Instant::now() < deadline {
-        let Ok(event) = timeout_at(deadline.min(looked + LOOK_AGAIN), events.next()).await else {
+        let Ok(event) = timeout_at(deadline.min(look), events.recv()).await else {
             away = read_away(client).await?;
-            if looked.elapsed() >= LOOK_AGAIN {
-                looked = Instant::now();
-                away = read_again(client, tally, wait).await?;
-            }
+            read_again(client, tally, wait, &away).await?;
+            look = Instant::now() + LOOK_AGAIN;
             continue;
         };
-        let Some(event) = event? else { break };
-        match serde_json::from_str(&event.data) {
-            Ok(EventShape::Outbox { id, recipient }) => {
+        match event {
+            Some(Ok(EventShape::Outbox { id, recipient })) => {
                 if reached(&recipient.state, wait, away.contains(&recipient.handle))
                     && tally.open.remove(&(id, recipient.handle))
                 {
                     bar.advance(1);
                 }
             }
-            Ok(EventShape::Lagged { .. }) => away = read_again(client, tally, wait).await?,
-            // Others were not asked for, and newer daemons may know more of them.
-            Ok(_) | Err(_) => {}
+            // What was missed is found at the next look; nothing else was asked for.
+            Some(Ok(_)) => {}
+            Some(Err(failure)) => return Err(failure),
+            None => break,
         }
     }
     Ok(())
 }
 
-/// Strikes what is where it should be off the list; gives who is away.
-async fn read_again(client: &Client, tally: &mut Tally, wait: Wait) -> Result<BTreeSet<String>, Failure> {
-    let away = read_away(client).await?;
-    let ids: BTreeSet<String> = tally.open.iter().map(|(id, _)| id.clone()).collect();
-    for id in ids {
-        let message: MessageShape = client.get(&format!("/v1/messages/{id}"), &[]).await?;
-        for recipient in message.recipients {
-            if reached(&recipient.state, wait, away.contains(&recipient.handle)) {
-                tally.open.remove(&(id.clone(), recipient.handle));
-            }
-        }
-    }
-    Ok(away)
+/// Strikes what is where it should be off the list: whatever the outbox no longer has open.
+async fn read_again(
+    client: &Client,
+    tally: &mut Tally,
+    wait: Wait,
+    away: &BTreeSet<String>,
+) -> Result<(), Failure> {
+    let query = [("state", Some("open".to_owned())), ("limit", Some(OUTBOX_MESSAGES_MAX.to_string()))];
+    let page: OutboxPage = client.get("/v1/outbox", &query).await?;
+    let waiting =
+        page.rows.into_iter().filter(|row| !reached(&row.state, wait, away.contains(&row.to.handle)));
+    let waiting: BTreeSet<(String, String)> = waiting.map(|row| (row.id, row.to.handle)).collect();
+    tally.open.retain(|sent| waiting.contains(sent));
+    Ok(())
 }
 
 async fn read_away(client: &Client) -> Result<BTreeSet<String>, Failure> {
     let list: PeerListShape = client.get("/v1/peers", &[]).await?;
     Ok(list.peers.into_iter().filter(|peer| !peer.online).map(|peer| peer.handle).collect())
+}
+
+/// Events as they came while messages were still being handed over.
+type Watcher = mpsc::UnboundedReceiver<Result<EventShape, Failure>>;
+
+/// Reads the stream from its beginning on: a reader that came only afterwards would have made it lag.
+async fn watch(client: &Client) -> Result<Watcher, Failure> {
+    let mut events = client.events(&[("types", Some("outbox".to_owned()))]).await?;
+    let (seen, watcher) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let event = match events.next().await {
+                Ok(Some(event)) => serde_json::from_str(&event.data).map_err(|error| {
+                    Failure::new(Kind::Failed, "api", format!("an event is not understood: {error}"))
+                }),
+                Ok(None) => return,
+                Err(failure) => Err(failure),
+            };
+            if seen.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(watcher)
 }
 
 fn reached(state: &str, wait: Wait, is_away: bool) -> bool {

@@ -48,7 +48,12 @@ enum End {
     Newest(usize),
 }
 
-async fn read(client: &Client, mut after: u64, from: Option<&str>, end: Option<End>) -> Result<Vec<InboxShape>, Failure> {
+async fn read(
+    client: &Client,
+    mut after: u64,
+    from: Option<&str>,
+    end: Option<End>,
+) -> Result<Vec<InboxShape>, Failure> {
     let mut messages = Vec::new();
     loop {
         let found = page(client, Some(after), PAGE_MAX, from).await?;
@@ -91,11 +96,8 @@ async fn read_cursor(client: &Client, name: &str) -> Result<u64, Failure> {
 async fn follow(caller: &Caller, client: &Client, args: InboxArgs) -> Ended {
     let name = args.cursor.unwrap_or_else(|| CURSOR.to_owned());
     let after = read_cursor(client, &name).await?;
-    let query = [
-        ("types", Some("inbox".to_owned())),
-        ("after", Some(after.to_string())),
-        ("from", args.from),
-    ];
+    let query =
+        [("types", Some("inbox".to_owned())), ("after", Some(after.to_string())), ("from", args.from)];
     let events = client.events(&query).await?;
     let mut reader = Reader { out: caller.out, client, name, printed: None, unmoved: 0, left: args.limit };
     reader.run(events).await
@@ -211,7 +213,10 @@ mod tests {
 
     #[test]
     fn a_line_shows_time_sender_text_and_path() {
-        assert_eq!(line(&message("hello from behind a NAT"), 38_528_000), "10:42:07  laptop  hello from behind a NAT  direct");
+        assert_eq!(
+            line(&message("hello from behind a NAT"), 38_528_000),
+            "10:42:07  laptop  hello from behind a NAT  direct"
+        );
     }
 
     #[test]

@@ -42,7 +42,10 @@ pub(super) async fn send(caller: &Caller, args: SendArgs) -> Ended {
 }
 
 /// What stands where: with `--to`, a single word is the text.
-fn recipients_and_text(mut words: Vec<String>, mut to: Vec<String>) -> Result<(Vec<String>, String), Failure> {
+fn recipients_and_text(
+    mut words: Vec<String>,
+    mut to: Vec<String>,
+) -> Result<(Vec<String>, String), Failure> {
     let text = words.pop();
     match (words.pop(), text) {
         (Some(peer), Some(text)) => {
@@ -50,9 +53,8 @@ fn recipients_and_text(mut words: Vec<String>, mut to: Vec<String>) -> Result<(V
             Ok((to, text))
         }
         (None, Some(text)) if !to.is_empty() => Ok((to, text)),
-        (None, Some(peer)) => {
-            Err(Failure::usage("no TEXT was given").next(format!("peerloom send {peer} TEXT, or - to read standard input")))
-        }
+        (None, Some(peer)) => Err(Failure::usage("no TEXT was given")
+            .next(format!("peerloom send {peer} TEXT, or - to read standard input"))),
         (_, None) => Err(Failure::usage("no PEER and TEXT were given")
             .next("peerloom send PEER TEXT, or peerloom send --to PEER TEXT, or peerloom send --batch")),
     }
@@ -64,8 +66,12 @@ fn read_stdin() -> Result<(Option<String>, Option<String>), Failure> {
     let read = std::io::stdin().lock().take(STDIN_BYTES_MAX + 1).read_to_end(&mut content);
     read.map_err(|error| Failure::failed("stdin", &error))?;
     if content.len() as u64 > STDIN_BYTES_MAX {
-        let text = format!("standard input holds more than {STDIN_BYTES_MAX} bytes, far over the limit of a message");
-        return Err(Failure::new(Kind::TooLarge, "too-large", text).next("split the content into several messages"));
+        let text = format!(
+            "standard input holds more than {STDIN_BYTES_MAX} bytes, far over the limit of a message"
+        );
+        return Err(
+            Failure::new(Kind::TooLarge, "too-large", text).next("split the content into several messages")
+        );
     }
     Ok(match String::from_utf8(content) {
         Ok(text) => (Some(text), None),

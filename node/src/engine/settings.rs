@@ -49,6 +49,7 @@ impl Identity {
             owner: self.owner.clone(),
             roster,
             revocations: loaded.revocations,
+            on_hold: loaded.on_hold,
             prekeys: loaded.prekeys,
             peer_prekeys: loaded.peer_prekeys,
             outbox: loaded.outbox,

@@ -76,7 +76,7 @@ impl Publisher {
                 self.times.push(ts.unwrap_or_default());
                 self.members_changed = true;
             }
-            Write::Revocation(_) => self.members_changed = true,
+            Write::Revocation(_) | Write::Hold(_) | Write::Unhold(_) => self.members_changed = true,
             Write::OutboxState { state, .. } => self.failed += u64::from(is_failed(state)),
             Write::Retire { .. } => self.failed = self.failed.saturating_sub(1),
             Write::LateReceipt { .. } => self.recount = self.failed > 0,

@@ -13,22 +13,29 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         let text = refusal.to_string();
         match refusal {
-            Refusal::UnknownPeer(_) => Self::new(Kind::NotFound, "unknown-peer", text).next("peerloom member list"),
+            Refusal::UnknownPeer(_) => {
+                Self::new(Kind::NotFound, "unknown-peer", text).next("peerloom member list")
+            }
             Refusal::Revoked(_) => Self::new(Kind::Denied, "revoked", text).next("peerloom member list"),
             Refusal::ToSelf => Self::new(Kind::Usage, "to-self", text).next("peerloom peers"),
-            Refusal::Conflict(id) => Self::new(Kind::Conflict, "conflict", format!("{text}; nothing was sent"))
-                .next(format!("peerloom message {id}, or send under another --id")),
+            Refusal::Conflict(id) => {
+                Self::new(Kind::Conflict, "conflict", format!("{text}; nothing was sent"))
+                    .next(format!("peerloom message {id}, or send under another --id"))
+            }
             Refusal::TooLarge { .. } => {
                 Self::new(Kind::TooLarge, "too-large", text).next("split the content into several messages")
             }
-            Refusal::OutboxFull { .. } => Self::new(Kind::Busy, "outbox-full", text).next("peerloom outbox list"),
-            Refusal::CoordinatorAway => {
-                Self::new(Kind::Unreachable, "coordinator-away", text).next("peerloom status, peerloom doctor")
+            Refusal::OutboxFull { .. } => {
+                Self::new(Kind::Busy, "outbox-full", text).next("peerloom outbox list")
             }
+            Refusal::CoordinatorAway => Self::new(Kind::Unreachable, "coordinator-away", text)
+                .next("peerloom status, peerloom doctor"),
             Refusal::NotAMember => Self::new(Kind::Denied, "not-a-member", text)
                 .next("join again with another invite; the old key stays revoked"),
             Refusal::Denied { code, .. } => Self::new(Kind::Denied, code, text).next("peerloom member list"),
-            Refusal::NotFound(_) => Self::new(Kind::NotFound, "not-found", text).next("peerloom outbox list --all"),
+            Refusal::NotFound(_) => {
+                Self::new(Kind::NotFound, "not-found", text).next("peerloom outbox list --all")
+            }
             Refusal::TimedOut => Self::new(Kind::TimedOut, "timed-out", text).next("peerloom status"),
         }
     }
@@ -38,11 +45,15 @@ impl From<EngineError> for Failure {
     fn from(error: EngineError) -> Self {
         let text = chain(&error);
         match error {
-            EngineError::DiskFull => Self::new(Kind::DiskFull, "disk-full", text).next("free some space, then try again"),
+            EngineError::DiskFull => {
+                Self::new(Kind::DiskFull, "disk-full", text).next("free some space, then try again")
+            }
             EngineError::Stopped => {
                 Self::new(Kind::Unreachable, "stopping", text).next("peerloom up --detach, then try again")
             }
-            EngineError::Store(_) => Self::new(Kind::Failed, "store", text).next("peerloom doctor, peerloom logs"),
+            EngineError::Store(_) => {
+                Self::new(Kind::Failed, "store", text).next("peerloom doctor, peerloom logs")
+            }
         }
     }
 }
@@ -80,7 +91,9 @@ impl From<ResolveError> for Failure {
                 Self::new(Kind::NotFound, "ambiguous", format!("{text}: {}", listed.join(", ")))
                     .next("use a handle or a longer beginning of the key")
             }
-            ResolveError::Revoked { .. } => Self::new(Kind::Denied, "revoked", text).next("peerloom member list"),
+            ResolveError::Revoked { .. } => {
+                Self::new(Kind::Denied, "revoked", text).next("peerloom member list")
+            }
         }
     }
 }
@@ -89,8 +102,9 @@ impl From<SelectError> for Failure {
     fn from(error: SelectError) -> Self {
         let text = error.to_string();
         match error {
-            SelectError::None => Self::new(Kind::NoMesh, "no-mesh", text)
-                .next("peerloom init NAME --coordinator ORIGIN --name HANDLE, or peerloom join URL --name HANDLE"),
+            SelectError::None => Self::new(Kind::NoMesh, "no-mesh", text).next(
+                "peerloom init NAME --coordinator ORIGIN --name HANDLE, or peerloom join URL --name HANDLE",
+            ),
             SelectError::NotFound { have, .. } => {
                 Self::new(Kind::NoMesh, "no-such-mesh", format!("{text}; here: {}", have.join(", ")))
                     .next("peerloom status")
@@ -155,7 +169,8 @@ impl From<ConfigError> for Failure {
         match error {
             ConfigError::Home(error) => error.into(),
             ConfigError::Unreadable { .. } | ConfigError::File { .. } | ConfigError::Value { .. } => {
-                Self::new(Kind::Usage, "config", text).next("correct the setting, or remove it to use its default")
+                Self::new(Kind::Usage, "config", text)
+                    .next("correct the setting, or remove it to use its default")
             }
         }
     }

@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt;
+
 use super::*;
 
 fn new_mesh(id: u8) -> NewMesh {
@@ -34,10 +36,11 @@ async fn a_mesh_appears_whole_and_only_its_owner_can_read_it() {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::at(dir.path().join("home"));
     let info = home.create_mesh(new_mesh(7)).await.unwrap();
-    assert_eq!(home.meshes().unwrap(), [info.clone()]);
+    assert_eq!(home.meshes().unwrap(), std::slice::from_ref(&info));
     assert_eq!(mode(home.root()), 0o700);
     assert_eq!(mode(&info.dir), 0o700);
-    for file in [info.member_key_file(), info.owner_key_file(), info.store_file(), info.dir.join("mesh.json")] {
+    for file in [info.member_key_file(), info.owner_key_file(), info.store_file(), info.dir.join("mesh.json")]
+    {
         assert_eq!(mode(&file), 0o600, "{}", file.display());
     }
     let key = keystore::read_key(&info.member_key_file()).unwrap();

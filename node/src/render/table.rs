@@ -9,7 +9,8 @@ pub(crate) fn lines<const N: usize>(titles: [&str; N], rows: &[[String; N]]) -> 
         }
     }
     let line = |cells: [&str; N]| {
-        let padded: Vec<String> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let padded: Vec<String> =
+            cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         padded.join("  ").trim_end().to_owned()
     };
     let body = rows.iter().map(|row| line(row.each_ref().map(String::as_str)));

@@ -25,15 +25,6 @@ pub(crate) fn one_line(text: &str) -> String {
     printable(text).replace(['\n', '\t'], " ")
 }
 
-/// At most `columns` characters, with an ellipsis where something was cut.
-pub(crate) fn shortened(text: &str, columns: usize) -> String {
-    if text.chars().count() <= columns {
-        return text.to_owned();
-    }
-    let cut: String = text.chars().take(columns.saturating_sub(1)).collect();
-    format!("{cut}…")
-}
-
 /// Writes hostile characters of a JSON document as `\u` escapes: the same document to a parser,
 /// harmless on a terminal. They can only stand inside strings, where escapes are allowed.
 pub(crate) fn escape_in_json(json: &str) -> String {
@@ -149,11 +140,5 @@ mod tests {
         let escaped = escape_in_json(&json);
         assert_eq!(escaped, r#""a\u202eb\u009bc\udb40\udc41d\u001b""#);
         assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), "a\u{202e}b\u{9b}c\u{e0041}d\u{1b}");
-    }
-
-    #[test]
-    fn long_text_is_cut_with_an_ellipsis() {
-        assert_eq!(shortened("abcdef", 4), "abc…");
-        assert_eq!(shortened("abcd", 4), "abcd");
     }
 }

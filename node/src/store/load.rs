@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use peerloom_proto::endpoint::{HeldPrekey, HeldRow, OutboxRow, OutboxState, SeenRow, SentRow, Write};
+use peerloom_proto::wire::SignedBytes;
 use peerloom_proto::{
     BoxSecretKey, EnvHash, Fingerprint, Generation, Kid, Message, MessageId, PeerId, Signature, UnixMs,
 };
-use peerloom_proto::wire::SignedBytes;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
@@ -27,6 +27,8 @@ pub struct Loaded {
     pub revocations: Vec<SignedBytes>,
     /// Rows that are not settled, in order.
     pub outbox: Vec<OutboxRow>,
+    /// Members whose late admission nobody confirmed yet.
+    pub on_hold: Vec<PeerId>,
     /// Inbox rows held behind a gap.
     pub held: Vec<HeldRow>,
     /// The seq that surfaces next, for each inbound conversation.
@@ -62,6 +64,7 @@ impl Loaded {
             peer_prekeys: peer_prekeys(conn).await?,
             revocations: revocations(conn).await?,
             outbox: outbox(conn).await?,
+            on_hold: on_hold(conn).await?,
             held: held(conn).await?,
             conversations: conversations(conn).await?,
             next_seqs: next_seq(conn).await?,
@@ -228,7 +231,10 @@ pub(super) fn blob<const N: usize>(row: &SqliteRow, column: usize) -> Result<[u8
 }
 
 /// The same where the column may be empty.
-pub(super) fn maybe_blob<const N: usize>(row: &SqliteRow, column: usize) -> Result<Option<[u8; N]>, StoreError> {
+pub(super) fn maybe_blob<const N: usize>(
+    row: &SqliteRow,
+    column: usize,
+) -> Result<Option<[u8; N]>, StoreError> {
     let bytes: Option<&[u8]> = row.try_get(column)?;
     bytes.map(|bytes| array(bytes, "a fixed-length blob")).transpose()
 }
@@ -316,7 +322,8 @@ async fn outbox(conn: &mut SqliteConnection) -> Result<Vec<OutboxRow>, StoreErro
     Ok(unsettled)
 }
 
-const OUTBOX_ROWS: &str = "SELECT row, id, peers.key, fp, generation, seq, ts, exp, priority, state, code, env_hash, \
+const OUTBOX_ROWS: &str =
+    "SELECT row, id, peers.key, fp, generation, seq, ts, exp, priority, state, code, env_hash, \
      kid, seals, path, wire, content_type, content, reply_to
      FROM outbox_payload CROSS JOIN outbox USING (row) JOIN peers ON peers.peer = recipient";
 
@@ -353,6 +360,11 @@ pub(super) fn message(row: &SqliteRow, column: usize) -> Result<Message, StoreEr
     })
 }
 
+async fn on_hold(conn: &mut SqliteConnection) -> Result<Vec<PeerId>, StoreError> {
+    let rows = rows(conn, "SELECT key FROM holds JOIN peers USING (peer) ORDER BY peer").await?;
+    rows.iter().map(|row| blob(row, 0).map(PeerId)).collect()
+}
+
 async fn held(conn: &mut SqliteConnection) -> Result<Vec<HeldRow>, StoreError> {
     let sql = "SELECT row, key, generation, seq, exp FROM inbox JOIN peers ON peers.peer = sender
                WHERE position IS NULL ORDER BY row";
@@ -373,9 +385,9 @@ async fn conversations(conn: &mut SqliteConnection) -> Result<Vec<(PeerId, Gener
     let sql = "SELECT key, generation, next FROM conversations JOIN peers ON peers.peer = sender
                ORDER BY sender, generation";
     let rows = rows(conn, sql).await?;
-    let conversations = rows.iter().map(|row| {
-        Ok((PeerId(blob(row, 0)?), to_generation(row.try_get(1)?), uint(row.try_get(2)?)))
-    });
+    let conversations = rows
+        .iter()
+        .map(|row| Ok((PeerId(blob(row, 0)?), to_generation(row.try_get(1)?), uint(row.try_get(2)?))));
     conversations.collect()
 }
 

@@ -13,8 +13,8 @@ use super::columns::{int, time, to_path, to_priority, to_state, uint};
 use super::load::{blob, maybe_blob, message};
 use super::{StoreError, reading_options};
 use crate::views::{
-    INBOX_LIMIT_DEFAULT, INBOX_LIMIT_MAX, INBOX_PAGE_BYTES_MAX, InboxMessage, InboxQuery, InviteRecord, OutboxFilter,
-    OutboxItem, OutboxQuery, RecipientStatus, RequeueSelector,
+    INBOX_LIMIT_DEFAULT, INBOX_LIMIT_MAX, INBOX_PAGE_BYTES_MAX, InboxMessage, InboxQuery, InviteRecord,
+    OutboxFilter, OutboxItem, OutboxQuery, RecipientStatus, RequeueSelector,
 };
 
 /// A few reading connections. Cheap to clone.
@@ -48,7 +48,8 @@ impl Reader {
         };
         let after = query.after_position.max(cursor);
         let order = if after.is_some() { "ASC" } else { "DESC" };
-        let from = if query.from.is_some() { "AND sender = (SELECT peer FROM peers WHERE key = ?3)" } else { "" };
+        let from =
+            if query.from.is_some() { "AND sender = (SELECT peer FROM peers WHERE key = ?3)" } else { "" };
         let sql = format!(
             "SELECT position, peers.key, id, priority, sent_at, received_at, inbox.path, surfaced.at,
                     content_type, content, reply_to

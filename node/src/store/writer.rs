@@ -99,7 +99,7 @@ impl Writer {
 
     /// Limits the file to so many pages, at least those it has: the tests' full disk. Gives the limit.
     #[cfg(test)]
-    pub(super) async fn limit_pages(&mut self, pages: i64) -> Result<i64, StoreError> {
+    pub(crate) async fn limit_pages(&mut self, pages: i64) -> Result<i64, StoreError> {
         let sql = format!("PRAGMA max_page_count = {pages}");
         Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut self.conn).await?)
     }
@@ -278,6 +278,8 @@ impl<'a> From<&'a [Write]> for Sorted<'a> {
                 | Write::Prekey(_)
                 | Write::PrekeyGone(_)
                 | Write::PeerPrekey { .. }
+                | Write::Hold(_)
+                | Write::Unhold(_)
                 | Write::Floor(_)
                 | Write::Revocation(_) => sorted.others.push(write),
             }

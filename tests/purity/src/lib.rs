@@ -38,6 +38,7 @@ pub extern "C" fn drive(seed: u8) -> u32 {
         owner: None,
         roster,
         revocations: Vec::new(),
+        on_hold: Vec::new(),
         prekeys: Vec::new(),
         peer_prekeys: Vec::new(),
         outbox: Vec::new(),

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerloom_proto::wire::{SignedBytes, ToCoordinator, ToNode};
 use peerloom_proto::{
-    BoxSecretKey, InviteLookup, PeerId, Role, Roster, SignedPrekey, UnixMs, WireEntry, signed_by,
+    BoxSecretKey, Handle, IdentityKey, InviteCap, InviteClaim, InviteCode, InviteId, InviteLookup,
+    InviteMode, Origin, PeerId, Role, Roster, SignedCap, SignedClaim, SignedPrekey, UnixMs, WireEntry,
+    signed_by,
 };
 
 use super::world::{Node, ORIGIN, World, coordinator_key, genesis_for, newcomer};
@@ -42,7 +44,8 @@ fn the_welcome_is_signed_over_the_hello() {
     say_hello(&mut world, socket, hello.stmt().clone(), hello.sig());
     let frames = world.sent_to(socket);
     let ToNode::Welcome { welcome } = &frames[0] else { panic!("{frames:?}") };
-    let verified = peerloom_proto::verify_welcome(&welcome.stmt, &welcome.sig, &hello, world.now.wall).unwrap();
+    let verified =
+        peerloom_proto::verify_welcome(&welcome.stmt, &welcome.sig, &hello, world.now.wall).unwrap();
     assert_eq!(verified.head, world.roster.head());
     assert_eq!(verified.lease, Duration::from_secs(90));
     assert!(matches!(&frames[1], ToNode::Presence { complete: true, peers } if peers.is_empty()));
@@ -57,14 +60,11 @@ fn strangers_other_origins_and_recorded_hellos_stay_outside() {
         let challenge = world.challenge(socket);
         world.hello_for(&alice, &challenge, ORIGIN)
     };
-    let cases: [(&str, Box<dyn Fn(&World, &[u8]) -> peerloom_proto::SignedHello>); 2] = [
-        ("not-a-member", Box::new(|world, challenge| world.hello_for(&mallory, challenge, ORIGIN))),
-        ("challenge", Box::new(|_, _| recorded.clone())),
-    ];
-    for (want, make) in cases {
+    for want in ["not-a-member", "challenge"] {
         let socket = world.open();
         let challenge = world.challenge(socket);
-        let hello = make(&world, &challenge);
+        let fresh = world.hello_for(&mallory, &challenge, ORIGIN);
+        let hello = if want == "challenge" { &recorded } else { &fresh };
         say_hello(&mut world, socket, hello.stmt().clone(), hello.sig());
         assert_eq!(error_code(&world.sent_to(socket)), Some(want));
         assert!(world.closed.contains(&socket));
@@ -73,7 +73,12 @@ fn strangers_other_origins_and_recorded_hellos_stay_outside() {
     let socket = world.open();
     let challenge = world.challenge(socket);
     let hello = world.hello_for(&alice, &challenge, ORIGIN);
-    say_hello(&mut world, socket, hello.stmt().clone(), Node::named("bob").key.sign("hello", &[hello.stmt()]));
+    say_hello(
+        &mut world,
+        socket,
+        hello.stmt().clone(),
+        Node::named("bob").key.sign("hello", &[hello.stmt()]),
+    );
     assert_eq!(error_code(&world.sent_to(socket)), Some("signature"));
     // And the member itself gets in.
     let socket = world.greet(&mut alice);
@@ -166,6 +171,31 @@ fn a_reconnect_within_the_lease_is_noticed_by_nobody() {
 }
 
 #[test]
+fn who_says_goodbye_is_offline_at_once_and_its_mail_waits() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (Node::named("alice"), Node::named("bob"));
+    let (of_alice, of_bob) = (world.join(&mut alice), world.join(&mut bob));
+    world.pass(Duration::from_secs(1));
+    world.sent_to(of_alice);
+    let sent = world.envelope(&alice, &bob);
+    world.put(of_alice, &sent);
+    world.frame(of_bob, ToCoordinator::Goodbye);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(presence(world.sent_to(of_alice)), [(false, vec![(bob.id(), false)])]);
+
+    let late = world.envelope(&bob, &alice);
+    world.put(of_bob, &late);
+    let frames = world.sent_to(of_bob);
+    assert!(
+        matches!(frames.last(), Some(ToNode::Refused { code, retry_ms: 1.., .. }) if code == "closing"),
+        "not lost, but for the next connection: {frames:?}"
+    );
+    world.input(Input::Closed { socket: of_bob });
+    let of_bob = world.join(&mut bob);
+    assert_eq!(world.delivered(of_bob).len(), 1);
+}
+
+#[test]
 fn a_quiet_link_is_pinged_and_a_silent_one_dropped() {
     let mut world = World::new();
     let mut alice = Node::named("alice");
@@ -226,19 +256,96 @@ fn an_invite_is_deposited_by_an_admin_found_by_its_lookup_and_withdrawn() {
 
     world.frame(of_bob, put(1));
     let frames = world.sent_to(of_bob);
-    assert!(matches!(frames.last(), Some(ToNode::Failed { request: 1, code, .. }) if code == "log-authority"));
+    assert!(
+        matches!(frames.last(), Some(ToNode::Failed { request: 1, code, .. }) if code == "log-authority")
+    );
     assert_eq!(world.http(HttpRequest::InviteLookup { lookup }), Some(HttpReply::NoInvite));
 
     world.frame(of_alice, put(2));
     assert!(world.sent_to(of_alice).contains(&ToNode::Done { request: 2 }));
     assert_eq!(world.http(HttpRequest::InviteLookup { lookup }), Some(HttpReply::Blob(blob)));
     let read = world.http(HttpRequest::LogRead { bearer: lookup, from: 1 });
-    assert!(matches!(read, Some(HttpReply::Log { from: 1, ref entries, size: 4 }) if entries.len() == 3), "{read:?}");
+    assert!(
+        matches!(read, Some(HttpReply::Log { from: 1, ref entries, size: 4 }) if entries.len() == 3),
+        "{read:?}"
+    );
 
     world.frame(of_alice, ToCoordinator::InviteDelete { request: 3, lookup });
     assert!(world.sent_to(of_alice).contains(&ToNode::Done { request: 3 }));
     assert_eq!(world.http(HttpRequest::InviteLookup { lookup }), Some(HttpReply::NoInvite));
     assert_eq!(world.http(HttpRequest::LogRead { bearer: lookup, from: 0 }), Some(HttpReply::NoInvite));
+}
+
+#[test]
+fn a_joiner_reads_the_log_and_appends_its_own_admission_which_uses_the_invite_up() {
+    let mut world = World::new();
+    let (mut alice, mut dora) = (Node::named("alice"), Node::named("dora"));
+    let of_alice = world.join(&mut alice);
+    let code = InviteCode::from_bytes([7; 10]);
+    let (bearer, exp) = (code.lookup(), world.now.wall.plus(Duration::from_secs(600)));
+    let cap = InviteCap {
+        mesh: world.mesh(),
+        id: InviteId([1; 16]),
+        inviter: alice.id(),
+        role: Role::Member,
+        max_uses: 1,
+        nbf: world.now.wall,
+        exp,
+        mode: InviteMode::Auto,
+        head: world.roster.head(),
+        origin: Origin::parse(ORIGIN).unwrap(),
+        key: code.signing_key().id(),
+        handle: None,
+    };
+    let cap = SignedCap::sign(&alice.key, cap);
+    let blob = Bytes::from(code.seal_blob(&cap, [4; 24]));
+    world.frame(
+        of_alice,
+        ToCoordinator::InvitePut { request: 1, lookup: bearer, blob: blob.clone(), exp, uses: 1 },
+    );
+    assert_eq!(world.http(HttpRequest::InviteLookup { lookup: bearer }), Some(HttpReply::Blob(blob)));
+    let key = BoxSecretKey::from_bytes([5; 32]).public();
+    let claim = InviteClaim {
+        mesh: world.mesh(),
+        invite: InviteId([1; 16]),
+        joiner: dora.id(),
+        prekey: key,
+        sealing: key,
+        nonce: [6; 32],
+        ts: world.now.wall,
+        handle: Handle::parse("dora").unwrap(),
+    };
+    let claim = SignedClaim::sign(&dora.key, &code, claim);
+    let foreign = world.roster.member_add(&alice.key, newcomer("emil", Role::Member), world.now.wall);
+    let reply = world.http(HttpRequest::LogAppend { bearer, entry: foreign.encode().into() });
+    assert!(
+        matches!(reply, Some(HttpReply::Refused { ref code, .. }) if code == "log-authority"),
+        "{reply:?}"
+    );
+
+    // Somebody else is faster: the first attempt is a lost race, the second stands on the new head.
+    let late = Bytes::from(world.roster.self_admission(&dora.key, &cap, &claim, world.now.wall).encode());
+    world.frame(of_alice, ToCoordinator::LogAppend { request: 2, entry: foreign.encode().into() });
+    assert_eq!(
+        world.http(HttpRequest::LogAppend { bearer, entry: late }),
+        Some(HttpReply::Conflict { size: 5 })
+    );
+    let sequenced = world.store.log[&world.mesh()][4].clone();
+    world.learn(&sequenced);
+    let entry = Bytes::from(world.roster.self_admission(&dora.key, &cap, &claim, world.now.wall).encode());
+    let reply = world.http(HttpRequest::LogAppend { bearer, entry: entry.clone() });
+    assert!(matches!(reply, Some(HttpReply::Appended { .. })), "{reply:?}");
+
+    assert_eq!(world.http(HttpRequest::InviteLookup { lookup: bearer }), Some(HttpReply::NoInvite));
+    let again = world.http(HttpRequest::LogAppend { bearer, entry });
+    assert!(matches!(again, Some(HttpReply::Refused { ref code, .. }) if code == "invite-used"), "{again:?}");
+    let read = world.http(HttpRequest::LogRead { bearer, from: 5 });
+    assert!(
+        matches!(read, Some(HttpReply::Log { size: 6, .. })),
+        "it finds itself if the answer was lost: {read:?}"
+    );
+    let socket = world.greet(&mut dora);
+    assert!(matches!(world.sent_to(socket)[0], ToNode::Welcome { .. }));
 }
 
 #[test]
@@ -263,15 +370,19 @@ fn a_mesh_is_created_once_and_only_for_this_coordinator() {
     let mut world = World::new();
     let owner = Node::named("another owner").key;
     let now = world.now.wall;
-    let begin = |key, origin| {
+    let begin = |key: &IdentityKey, origin: &str| {
         let genesis = WireEntry::genesis(&owner, genesis_for(key, origin, now));
         let roster = Roster::begin(&genesis).unwrap();
         let first = roster.member_add(&owner, newcomer("dora", Role::Admin), now);
         vec![Bytes::from(genesis.encode()), Bytes::from(first.encode())]
     };
-    for (key, origin) in [(coordinator_key(), "https://elsewhere.example"), (Node::named("evil").key, ORIGIN)] {
+    for (key, origin) in [(coordinator_key(), "https://elsewhere.example"), (Node::named("evil").key, ORIGIN)]
+    {
         let reply = world.http(HttpRequest::MeshCreate { entries: begin(&key, origin) });
-        assert!(matches!(reply, Some(HttpReply::Refused { ref code, .. }) if code == "log-authority"), "{reply:?}");
+        assert!(
+            matches!(reply, Some(HttpReply::Refused { ref code, .. }) if code == "log-authority"),
+            "{reply:?}"
+        );
     }
     let entries = begin(&coordinator_key(), ORIGIN);
     let reply = world.http(HttpRequest::MeshCreate { entries: entries.clone() });

@@ -127,7 +127,9 @@ fn what_does_not_replay_and_what_is_from_another_time_gets_no_place() {
     let by_bob = admission(&world, &bob, "dora");
     append(&mut world, of_bob, 1, by_bob);
     let frames = world.sent_to(of_bob);
-    assert!(matches!(frames.last(), Some(ToNode::Failed { request: 1, code, .. }) if code == "log-authority"));
+    assert!(
+        matches!(frames.last(), Some(ToNode::Failed { request: 1, code, .. }) if code == "log-authority")
+    );
 
     let taken = admission(&world, &alice, "bob");
     append(&mut world, of_alice, 2, taken);
@@ -140,7 +142,10 @@ fn what_does_not_replay_and_what_is_from_another_time_gets_no_place() {
     world.now.wall = world.now.wall.plus(Duration::from_secs(301));
     append(&mut world, of_alice, 3, old);
     let frames = world.sent_to(of_alice);
-    assert!(matches!(frames.last(), Some(ToNode::Failed { request: 3, code, .. }) if code == "skew"), "{frames:?}");
+    assert!(
+        matches!(frames.last(), Some(ToNode::Failed { request: 3, code, .. }) if code == "skew"),
+        "{frames:?}"
+    );
     append(&mut world, of_alice, 4, vec![0x80]);
     let frames = world.sent_to(of_alice);
     assert!(matches!(frames.last(), Some(ToNode::Failed { request: 4, .. })), "{frames:?}");

@@ -138,7 +138,9 @@ fn a_receipt_that_outruns_the_commit_ends_the_message_without_a_row() {
 
     let frames = world.sent_to(from_alice);
     assert!(
-        frames.iter().any(|frame| matches!(frame, ToNode::Accepted { env_hashes } if *env_hashes == [envelope.env_hash()])),
+        frames.iter().any(
+            |frame| matches!(frame, ToNode::Accepted { env_hashes } if *env_hashes == [envelope.env_hash()])
+        ),
         "what was not on its way to the disk is receipted and needs none: {frames:?}"
     );
     assert!(frames.iter().any(|frame| matches!(frame, ToNode::Receipt { .. })));
@@ -223,7 +225,11 @@ fn a_node_gets_no_more_at_once_than_it_claims() {
             got.extend(world.delivered(to_bob));
         }
     }
-    assert_eq!(order, envelopes.iter().map(|envelope| envelope.env_hash()).collect::<Vec<_>>(), "oldest first");
+    assert_eq!(
+        order,
+        envelopes.iter().map(|envelope| envelope.env_hash()).collect::<Vec<_>>(),
+        "oldest first"
+    );
 }
 
 #[test]
@@ -299,6 +305,7 @@ fn mail_that_expires_unread_is_told_to_its_sender() {
 
     world.pass(Duration::from_secs(60 + 5 * 60 + 60));
     assert!(world.store.mail.values().all(|row| row.kind == MailKind::Expired), "the envelope is gone");
+    assert_eq!(world.hub.counters().mail_queued, 1, "only the notice counts");
     let from_alice = world.join(&mut alice);
     let notice = world.sent_to(from_alice).into_iter().find_map(|frame| match frame {
         ToNode::Expired { claim, env_hash } if env_hash == envelope.env_hash() => Some(claim),
@@ -347,7 +354,9 @@ fn mail_to_strangers_and_worthless_mail_is_refused_for_good() {
     for (envelope, want) in cases {
         world.put(from_alice, &envelope);
         let frames = world.sent_to(from_alice);
-        let [ToNode::Refused { code, retry_ms: 0, env_hash }] = &frames[..] else { panic!("{want}: {frames:?}") };
+        let [ToNode::Refused { code, retry_ms: 0, env_hash }] = &frames[..] else {
+            panic!("{want}: {frames:?}")
+        };
         assert_eq!((code.as_str(), *env_hash), (want, envelope.env_hash()));
     }
     assert!(world.store.mail.is_empty());

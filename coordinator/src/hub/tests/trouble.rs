@@ -20,8 +20,9 @@ fn what_was_not_written_is_not_accepted_and_can_be_put_again() {
     world.put(from_alice, &envelope);
 
     world.fail(CommitFailure::Nothing);
-    let refused = ToNode::Refused { env_hash: envelope.env_hash(), code: "store".to_owned(), retry_ms: 5_000 };
-    assert_eq!(world.sent_to(from_alice), [refused.clone()]);
+    let refused =
+        ToNode::Refused { env_hash: envelope.env_hash(), code: "store".to_owned(), retry_ms: 5_000 };
+    assert_eq!(world.sent_to(from_alice), std::slice::from_ref(&refused));
     world.put(from_alice, &envelope);
     assert_eq!(world.sent_to(from_alice), [refused], "the disk is left alone for a moment");
 
@@ -99,6 +100,22 @@ fn a_message_receipted_while_its_commit_failed_is_accepted_all_the_same() {
 }
 
 #[test]
+fn mail_that_could_not_be_read_is_read_a_moment_later() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (Node::named("alice"), Node::named("bob"));
+    let from_alice = world.join(&mut alice);
+    let envelope = world.envelope(&alice, &bob);
+    world.put(from_alice, &envelope);
+    let to_bob = world.greet(&mut bob);
+    world.unreadable = true;
+    world.frame(to_bob, ToCoordinator::Claim { messages: 8, bytes: 1 << 20 });
+    assert!(world.delivered(to_bob).is_empty());
+    world.unreadable = false;
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.delivered(to_bob).len(), 1);
+}
+
+#[test]
 fn an_entry_that_was_not_written_has_no_place_and_the_log_goes_on() {
     let mut world = World::new();
     let mut alice = Node::named("alice");
@@ -109,7 +126,10 @@ fn an_entry_that_was_not_written_has_no_place_and_the_log_goes_on() {
     world.frame(of_alice, ToCoordinator::LogAppend { request: 1, entry: entry.clone().into() });
     world.fail(CommitFailure::Nothing);
     let frames = world.sent_to(of_alice);
-    assert!(matches!(&frames[..], [ToNode::Failed { request: 1, code, .. }] if code == "store"), "{frames:?}");
+    assert!(
+        matches!(&frames[..], [ToNode::Failed { request: 1, code, .. }] if code == "store"),
+        "{frames:?}"
+    );
     world.frame(of_alice, ToCoordinator::LogAppend { request: 2, entry: entry.into() });
     world.pass(Duration::from_secs(2));
     world.commit();

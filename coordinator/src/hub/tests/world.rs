@@ -6,68 +6,72 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerloom_proto::wire::{SignedBytes, ToCoordinator, ToNode};
 use peerloom_proto::{
-    Answer as HelloAnswer, BoxPublicKey, Channel, EnvHash, Fingerprint, GenesisParams, Handle, Head, Header, HelloRole,
-    IdentityKey, InstanceId, InviteLookup, Kid, MeshId, MessageId, Monotonic, NewMember, Now, Origin, PeerId, Policy,
-    Priority, Receipt, ReceiptRow, ReceiptStatus, Recipient, Role, Roster, SignedHello, SignedReceipt, Suite, UnixMs,
-    UnverifiedEnvelope, Value, WireEntry, encode, sha256,
+    Answer as HelloAnswer, BoxPublicKey, Channel, EnvHash, Fingerprint, GenesisParams, Handle, Head, Header,
+    HelloRole, IdentityKey, InstanceId, InviteLookup, Kid, MeshId, MessageId, Monotonic, NewMember, Now,
+    Origin, PeerId, Policy, Priority, Receipt, ReceiptRow, ReceiptStatus, Recipient, Role, Roster,
+    SignedHello, SignedReceipt, Suite, UnixMs, UnverifiedEnvelope, Value, WireEntry, encode, sha256,
 };
 
 use crate::arrived::Arrived;
 use crate::batch::Batch;
 use crate::hub::{
-    Answer, Command, CommitFailure, HttpReply, HttpRequest, HttpToken, Hub, HubConfig, Input, Query, ReadId, SocketId,
+    Answer, Command, CommitFailure, HttpReply, HttpRequest, HttpToken, Hub, HubConfig, Input, Query, ReadId,
+    SocketId,
 };
 use crate::store::{InviteRow, MailRow, QueueDepth, Snapshot, Write};
 
-pub(super) const ORIGIN: &str = "http://127.0.0.1:7700";
+pub(crate) const ORIGIN: &str = "http://127.0.0.1:7700";
 const START: u64 = 1_800_000_000_000;
 
 /// A member's node.
-pub(super) struct Node {
-    pub(super) key: IdentityKey,
-    pub(super) instance: InstanceId,
-    pub(super) counter: u64,
+pub(crate) struct Node {
+    pub(crate) key: IdentityKey,
+    pub(crate) instance: InstanceId,
+    pub(crate) counter: u64,
 }
 
 impl Node {
-    pub(super) fn named(name: &str) -> Self {
+    pub(crate) fn named(name: &str) -> Self {
         let seed = sha256(format!("hub test {name}").as_bytes());
         Self { key: IdentityKey::from_seed(&seed), instance: InstanceId([1; 16]), counter: 0 }
     }
 
-    pub(super) fn id(&self) -> PeerId {
+    pub(crate) fn id(&self) -> PeerId {
         self.key.id()
     }
 }
 
 /// When batches become durable.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Disk {
+pub(crate) enum Disk {
     AtOnce,
     /// Only by [`World::commit`] or [`World::fail`].
     WhenTold,
 }
 
 #[derive(Default)]
-pub(super) struct FakeStore {
-    pub(super) log: BTreeMap<MeshId, Vec<Bytes>>,
-    pub(super) mail: BTreeMap<u64, MailRow>,
-    pub(super) prekeys: BTreeMap<PeerId, SignedBytes>,
-    pub(super) invites: BTreeMap<InviteLookup, (InviteRow, Bytes)>,
+pub(crate) struct FakeStore {
+    pub(crate) log: BTreeMap<MeshId, Vec<Bytes>>,
+    pub(crate) mail: BTreeMap<u64, MailRow>,
+    pub(crate) prekeys: BTreeMap<PeerId, SignedBytes>,
+    pub(crate) invites: BTreeMap<InviteLookup, (InviteRow, Bytes)>,
     next_seq: u64,
 }
 
-pub(super) struct World {
-    pub(super) hub: Hub,
-    pub(super) now: Now,
-    pub(super) disk: Disk,
-    pub(super) store: FakeStore,
-    pub(super) writing: Option<Batch>,
-    pub(super) closed: BTreeSet<SocketId>,
-    pub(super) replies: BTreeMap<HttpToken, HttpReply>,
-    pub(super) owner: IdentityKey,
+pub(crate) struct World {
+    pub(crate) hub: Hub,
+    pub(crate) now: Now,
+    pub(crate) disk: Disk,
+    /// Whether the store cannot be read.
+    pub(crate) unreadable: bool,
+    pub(crate) store: FakeStore,
+    pub(crate) writing: Option<Batch>,
+    pub(crate) closed: BTreeSet<SocketId>,
+    pub(crate) replies: BTreeMap<HttpToken, HttpReply>,
+    /// What the mesh was created with.
+    pub(crate) beginning: Vec<Bytes>,
     /// The log as its members replay it.
-    pub(super) roster: Roster,
+    pub(crate) roster: Roster,
     sent: BTreeMap<SocketId, Vec<ToNode>>,
     reads: Vec<(ReadId, Query)>,
     next_socket: u64,
@@ -77,12 +81,17 @@ pub(super) struct World {
 
 impl World {
     /// A mesh of an owner, and alice, bob and carol as members; alice is an admin.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
-    pub(super) fn with(adjust: impl FnOnce(&mut HubConfig)) -> Self {
-        let now = Now { monotonic: Monotonic::from_origin(Duration::from_secs(1_000)), wall: UnixMs(START) };
+    pub(crate) fn with(adjust: impl FnOnce(&mut HubConfig)) -> Self {
+        Self::at(UnixMs(START), adjust)
+    }
+
+    /// The same mesh begun at another time.
+    pub(crate) fn at(wall: UnixMs, adjust: impl FnOnce(&mut HubConfig)) -> Self {
+        let now = Now { monotonic: Monotonic::from_origin(Duration::from_secs(1_000)), wall };
         let owner = Node::named("owner").key;
         let genesis = WireEntry::genesis(&owner, genesis_for(&coordinator_key(), ORIGIN, now.wall));
         let mut roster = Roster::begin(&genesis).expect("the genesis is sound");
@@ -98,11 +107,12 @@ impl World {
             hub: Hub::new(config, Snapshot { next_seq: 1, ..Snapshot::default() }, [7; 32], now),
             now,
             disk: Disk::AtOnce,
+            unreadable: false,
             store: FakeStore { next_seq: 1, ..FakeStore::default() },
             writing: None,
             closed: BTreeSet::new(),
             replies: BTreeMap::new(),
-            owner,
+            beginning: entries.clone(),
             roster,
             sent: BTreeMap::new(),
             reads: Vec::new(),
@@ -115,12 +125,12 @@ impl World {
         world
     }
 
-    pub(super) fn mesh(&self) -> MeshId {
+    pub(crate) fn mesh(&self) -> MeshId {
         self.roster.mesh_id()
     }
 
     /// The same disk under a process that was started anew.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.writing = None;
         self.reads.clear();
         self.store.next_seq += 1 << 20;
@@ -131,18 +141,18 @@ impl World {
     }
 
     /// Hands the hub one input and lets everything settle.
-    pub(super) fn input(&mut self, input: Input) {
+    pub(crate) fn input(&mut self, input: Input) {
         self.hub.handle(self.now, input);
         self.settle();
     }
 
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             while let Some(command) = self.hub.poll_command() {
                 self.carry_out(command);
             }
             if let Some((read, query)) = self.reads.pop() {
-                let answer = self.store.answer(&query);
+                let answer = if self.unreadable { Answer::Failed } else { self.store.answer(&query) };
                 self.hub.handle(self.now, Input::Read { read, answer });
                 continue;
             }
@@ -159,14 +169,14 @@ impl World {
     }
 
     /// The batch under way becomes durable.
-    pub(super) fn commit(&mut self) {
+    pub(crate) fn commit(&mut self) {
         let batch = self.writing.take().expect("a batch is under way");
         self.store.apply(&batch.writes);
         self.input(Input::Committed { batch });
     }
 
     /// The batch under way is lost.
-    pub(super) fn fail(&mut self, failure: CommitFailure) {
+    pub(crate) fn fail(&mut self, failure: CommitFailure) {
         let batch = self.writing.take().expect("a batch is under way");
         if failure == CommitFailure::FullButSettled {
             let kept: Vec<Write> = batch.writes.iter().filter(|write| write.settles()).cloned().collect();
@@ -176,7 +186,7 @@ impl World {
     }
 
     /// Time passes; whatever is due happens in order.
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.now.monotonic + time;
         while let Some(due) = self.hub.poll_timeout().filter(|due| *due <= end) {
             self.advance_to(due);
@@ -192,14 +202,14 @@ impl World {
     }
 
     /// A connection without a hello.
-    pub(super) fn open(&mut self) -> SocketId {
+    pub(crate) fn open(&mut self) -> SocketId {
         self.next_socket += 1;
         let socket = SocketId(self.next_socket);
         self.input(Input::Opened { socket, addr: "192.0.2.7".parse().expect("an address") });
         socket
     }
 
-    pub(super) fn hello_for(&self, node: &Node, challenge: &[u8], origin: &str) -> SignedHello {
+    pub(crate) fn hello_for(&self, node: &Node, challenge: &[u8], origin: &str) -> SignedHello {
         let origin = Origin::parse(origin).expect("an origin");
         let answer = HelloAnswer {
             identity: &node.key,
@@ -219,7 +229,7 @@ impl World {
     }
 
     /// The challenge a fresh connection got.
-    pub(super) fn challenge(&mut self, socket: SocketId) -> Bytes {
+    pub(crate) fn challenge(&mut self, socket: SocketId) -> Bytes {
         match self.sent_to(socket).remove(0) {
             ToNode::Challenge { challenge } => challenge,
             other => panic!("expected a challenge, found {other:?}"),
@@ -227,7 +237,7 @@ impl World {
     }
 
     /// Opens a connection and says hello.
-    pub(super) fn greet(&mut self, node: &mut Node) -> SocketId {
+    pub(crate) fn greet(&mut self, node: &mut Node) -> SocketId {
         node.counter += 1;
         let socket = self.open();
         let challenge = self.challenge(socket);
@@ -238,7 +248,7 @@ impl World {
     }
 
     /// A member that is online and takes mail.
-    pub(super) fn join(&mut self, node: &mut Node) -> SocketId {
+    pub(crate) fn join(&mut self, node: &mut Node) -> SocketId {
         let socket = self.greet(node);
         let first = self.sent_to(socket);
         assert!(matches!(first[0], ToNode::Welcome { .. }), "{first:?}");
@@ -247,24 +257,24 @@ impl World {
     }
 
     /// A frame as a socket's task reads it.
-    pub(super) fn frame(&mut self, socket: SocketId, frame: ToCoordinator) {
+    pub(crate) fn frame(&mut self, socket: SocketId, frame: ToCoordinator) {
         self.bytes(socket, frame.encode());
     }
 
-    pub(super) fn bytes(&mut self, socket: SocketId, bytes: Bytes) {
+    pub(crate) fn bytes(&mut self, socket: SocketId, bytes: Bytes) {
         self.input(Input::Frames { socket, frames: vec![Arrived::read(&bytes)] });
     }
 
-    pub(super) fn put(&mut self, socket: SocketId, envelope: &UnverifiedEnvelope) {
+    pub(crate) fn put(&mut self, socket: SocketId, envelope: &UnverifiedEnvelope) {
         self.frame(socket, ToCoordinator::Put { envelope: envelope.wire().clone() });
     }
 
     /// A well-formed envelope; the coordinator never looks inside.
-    pub(super) fn envelope(&mut self, from: &Node, to: &Node) -> UnverifiedEnvelope {
+    pub(crate) fn envelope(&mut self, from: &Node, to: &Node) -> UnverifiedEnvelope {
         self.envelope_with(from, to, |_| {})
     }
 
-    pub(super) fn envelope_with(
+    pub(crate) fn envelope_with(
         &mut self,
         from: &Node,
         to: &Node,
@@ -302,7 +312,7 @@ impl World {
     }
 
     /// `by`'s signed word that it stored `envelopes` of `to`.
-    pub(super) fn receipt(&self, by: &Node, to: &Node, envelopes: &[&UnverifiedEnvelope]) -> SignedReceipt {
+    pub(crate) fn receipt(&self, by: &Node, to: &Node, envelopes: &[&UnverifiedEnvelope]) -> SignedReceipt {
         let row = |envelope: &&UnverifiedEnvelope| ReceiptRow {
             env_hash: envelope.env_hash(),
             id: envelope.header().id,
@@ -311,21 +321,24 @@ impl World {
         };
         let rows = envelopes.iter().map(row).collect();
         let (mesh, head) = (self.mesh(), self.roster.head());
-        SignedReceipt::sign(&by.key, Receipt { mesh, by: by.id(), to: to.id(), rows, ts: self.now.wall, head })
+        SignedReceipt::sign(
+            &by.key,
+            Receipt { mesh, by: by.id(), to: to.id(), rows, ts: self.now.wall, head },
+        )
     }
 
-    pub(super) fn send_receipt(&mut self, socket: SocketId, receipt: &SignedReceipt, claims: Vec<u64>) {
+    pub(crate) fn send_receipt(&mut self, socket: SocketId, receipt: &SignedReceipt, claims: Vec<u64>) {
         let receipt = SignedBytes { stmt: receipt.stmt().clone(), sig: receipt.sig() };
         self.frame(socket, ToCoordinator::Receipt { receipt, claims });
     }
 
     /// What was sent to a socket since this was last asked.
-    pub(super) fn sent_to(&mut self, socket: SocketId) -> Vec<ToNode> {
+    pub(crate) fn sent_to(&mut self, socket: SocketId) -> Vec<ToNode> {
         self.sent.remove(&socket).unwrap_or_default()
     }
 
     /// Envelopes delivered since this was last asked: claim, whether queued, hash.
-    pub(super) fn delivered(&mut self, socket: SocketId) -> Vec<(u64, bool, EnvHash)> {
+    pub(crate) fn delivered(&mut self, socket: SocketId) -> Vec<(u64, bool, EnvHash)> {
         let deliveries = self.sent_to(socket).into_iter().filter_map(|frame| match frame {
             ToNode::Deliver { claim, queued, envelope } => {
                 let parsed = UnverifiedEnvelope::parse(envelope).expect("delivered as put");
@@ -336,7 +349,7 @@ impl World {
         deliveries.collect()
     }
 
-    pub(super) fn http(&mut self, request: HttpRequest) -> Option<HttpReply> {
+    pub(crate) fn http(&mut self, request: HttpRequest) -> Option<HttpReply> {
         self.next_token += 1;
         let token = HttpToken(self.next_token);
         self.input(Input::Http { token, addr: "192.0.2.9".parse().expect("an address"), request });
@@ -344,7 +357,7 @@ impl World {
     }
 
     /// Members learn of entries that were sequenced.
-    pub(super) fn learn(&mut self, entry: &Bytes) {
+    pub(crate) fn learn(&mut self, entry: &Bytes) {
         let wire = WireEntry::parse(entry).expect("a log entry");
         self.roster.append(&wire).expect("it comes next");
     }
@@ -396,17 +409,21 @@ impl FakeStore {
                 });
                 Answer::Mail(rows)
             }
-            Query::Expired { before, limit } => {
-                Answer::Mail(self.mail.values().filter(|row| row.exp < *before).take(*limit).cloned().collect())
-            }
+            Query::Expired { before, limit } => Answer::Mail(
+                self.mail.values().filter(|row| row.exp < *before).take(*limit).cloned().collect(),
+            ),
             Query::Log { mesh, from, limit } => {
                 let skip = usize::try_from(*from).expect("small");
-                Answer::Log(self.log.get(mesh).into_iter().flatten().skip(skip).take(*limit).cloned().collect())
+                Answer::Log(
+                    self.log.get(mesh).into_iter().flatten().skip(skip).take(*limit).cloned().collect(),
+                )
             }
-            Query::Prekeys { members, .. } => {
-                Answer::Prekeys(members.iter().filter_map(|member| self.prekeys.get(member)).cloned().collect())
+            Query::Prekeys { members, .. } => Answer::Prekeys(
+                members.iter().filter_map(|member| self.prekeys.get(member)).cloned().collect(),
+            ),
+            Query::Invite { lookup } => {
+                Answer::Invite(self.invites.get(lookup).map(|(_, blob)| blob.clone()))
             }
-            Query::Invite { lookup } => Answer::Invite(self.invites.get(lookup).map(|(_, blob)| blob.clone())),
         }
     }
 
@@ -459,11 +476,11 @@ impl FakeStore {
     }
 }
 
-pub(super) fn coordinator_key() -> IdentityKey {
+pub(crate) fn coordinator_key() -> IdentityKey {
     IdentityKey::from_seed(&sha256(b"hub test coordinator"))
 }
 
-pub(super) fn genesis_for(coordinator: &IdentityKey, origin: &str, ts: UnixMs) -> GenesisParams {
+pub(crate) fn genesis_for(coordinator: &IdentityKey, origin: &str, ts: UnixMs) -> GenesisParams {
     GenesisParams {
         coordinators: vec![(coordinator.id(), Origin::parse(origin).expect("an origin"))],
         policy: Policy::default(),
@@ -474,7 +491,7 @@ pub(super) fn genesis_for(coordinator: &IdentityKey, origin: &str, ts: UnixMs) -
     }
 }
 
-pub(super) fn newcomer(name: &str, role: Role) -> NewMember {
+pub(crate) fn newcomer(name: &str, role: Role) -> NewMember {
     NewMember {
         id: Node::named(name).id(),
         role,
@@ -484,6 +501,6 @@ pub(super) fn newcomer(name: &str, role: Role) -> NewMember {
 }
 
 /// A head that names no log.
-pub(super) fn nowhere() -> Head {
+pub(crate) fn nowhere() -> Head {
     Head { size: 1, hash: peerloom_proto::EntryHash([0; 32]) }
 }

@@ -43,7 +43,9 @@ impl Events {
                 }
                 Some(Err(error)) => {
                     let text = format!("the daemon ended the stream of events: {error}");
-                    return Err(Failure::new(Kind::Unreachable, "daemon-gone", text).next("peerloom up --detach"));
+                    return Err(
+                        Failure::new(Kind::Unreachable, "daemon-gone", text).next("peerloom up --detach")
+                    );
                 }
                 None => return Ok(None),
             }
@@ -86,7 +88,10 @@ mod tests {
     fn blocks_are_taken_whole_however_they_arrive() {
         let mut buffer = BytesMut::from("event: inbox\nid: 3\ndata: {\"a\":1}\n\nevent: x");
         let block = take_block(&mut buffer).unwrap();
-        assert_eq!(parse(&block).unwrap(), ServerEvent { name: "inbox".to_owned(), data: "{\"a\":1}".to_owned() });
+        assert_eq!(
+            parse(&block).unwrap(),
+            ServerEvent { name: "inbox".to_owned(), data: "{\"a\":1}".to_owned() }
+        );
         assert_eq!(take_block(&mut buffer), None);
         buffer.extend_from_slice(b"\ndata: 2\n\n");
         assert_eq!(parse(&take_block(&mut buffer).unwrap()).unwrap().data, "2");

@@ -27,16 +27,25 @@ pub(in crate::api) async fn doctor(State(api): State<Api>) -> Json<DoctorShape> 
 
 async fn check_mesh(mesh: &Mesh) -> Vec<DoctorCheck> {
     let view = mesh.view();
-    vec![store(mesh).await, coordinator(mesh, &view), clock(mesh, &view), outbox(mesh, &view), alarms(mesh, &view)]
+    vec![
+        store(mesh).await,
+        coordinator(mesh, &view),
+        clock(mesh, &view),
+        outbox(mesh, &view),
+        alarms(mesh, &view),
+    ]
 }
 
 async fn store(mesh: &Mesh) -> DoctorCheck {
     let name = format!("store {}", mesh.name());
     match mesh.inbox(InboxQuery { limit: 1, ..InboxQuery::default() }).await {
         Ok(_) => check(name, CheckLevel::Ok, mesh.info().store_file().display().to_string(), ""),
-        Err(error) => {
-            check(name, CheckLevel::Fail, chain(&error), "stop the node, keep a copy of the file, restore a backup")
-        }
+        Err(error) => check(
+            name,
+            CheckLevel::Fail,
+            chain(&error),
+            "stop the node, keep a copy of the file, restore a backup",
+        ),
     }
 }
 
@@ -92,7 +101,9 @@ fn alarms(mesh: &Mesh, view: &MeshView) -> DoctorCheck {
     let name = format!("alarms {}", mesh.name());
     match view.alarms.last() {
         None => check(name, CheckLevel::Ok, "none", ""),
-        Some(last) => check(name, CheckLevel::Fail, last, "tell the mesh's owner and the coordinator's operator"),
+        Some(last) => {
+            check(name, CheckLevel::Fail, last, "tell the mesh's owner and the coordinator's operator")
+        }
     }
 }
 

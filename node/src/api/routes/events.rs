@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Sse;
-use axum::response::sse::{Event as SseEvent, KeepAlive};
+use axum::response::sse::{Event as SseEvent, KeepAlive, KeepAliveStream};
 use peerloom_proto::PeerId;
 use peerloom_proto::endpoint::Event;
 use serde::Deserialize;
@@ -48,7 +48,7 @@ pub(in crate::api) async fn events(
     State(api): State<Api>,
     Selected(mesh): Selected,
     Params(EventParams { types, after, from }): Params<EventParams>,
-) -> Result<Sse<ReceiverStream<Result<SseEvent, Infallible>>>, Failure> {
+) -> Result<Sse<KeepAliveStream<ReceiverStream<Result<SseEvent, Infallible>>>>, Failure> {
     let wanted = read_types(types.as_deref())?;
     let from = from.map(|name| sender(&mesh, &name)).transpose()?;
     // Before the newest position is read: a message between the two must not be missed.
@@ -83,7 +83,8 @@ fn read_types(types: Option<&str>) -> Result<BTreeSet<&'static str>, Failure> {
     let known = |name: &str| TYPES.into_iter().find(|known| *known == name);
     let find = |name: &str| {
         known(name.trim()).ok_or_else(|| {
-            Failure::usage(format!("{name:?} is no type of event")).next(format!("use some of {}", TYPES.join(", ")))
+            Failure::usage(format!("{name:?} is no type of event"))
+                .next(format!("use some of {}", TYPES.join(", ")))
         })
     };
     types.split(',').map(find).collect()
@@ -159,9 +160,10 @@ impl Feed {
             Event::Inbox { position, .. } => {
                 return if *position > self.last { self.catch_up().await } else { Ok(Ok(())) };
             }
-            Event::Outbox { id, to, state, path, at } => {
-                EventShape::Outbox { id: id.to_string(), recipient: self.names.recipient(to, state, *path, *at) }
-            }
+            Event::Outbox { id, to, state, path, at } => EventShape::Outbox {
+                id: id.to_string(),
+                recipient: self.names.recipient(to, state, *path, *at),
+            },
             Event::Presence { peer, online } => {
                 self.names = Names::of(&self.mesh.view());
                 EventShape::Presence { peer: self.names.name(peer), online: *online }

@@ -89,7 +89,9 @@ fn check_name(name: &str) -> Result<(), Failure> {
     if sound {
         Ok(())
     } else {
-        Err(Failure::usage(format!("a cursor's name has 1 to {CURSOR_NAME_BYTES_MAX} bytes, no control characters")))
+        Err(Failure::usage(format!(
+            "a cursor's name has 1 to {CURSOR_NAME_BYTES_MAX} bytes, no control characters"
+        )))
     }
 }
 

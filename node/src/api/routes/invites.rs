@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use peerloom_proto::limits::INVITE_LIFE;
 use peerloom_proto::{InviteId, crockford};
 
+use super::uplink;
 use crate::api::Api;
 use crate::api::request::{MeshParam, Payload, Selected};
 use crate::api::shapes::{DoneShape, InviteListShape, InviteRequest, InviteRow, InviteShape};
@@ -29,6 +30,7 @@ pub(in crate::api) async fn create(
         uses: uses.unwrap_or(1),
         handle: only_for.map(|text| parse_handle(&text)).transpose()?,
     };
+    uplink::settle(&mesh).await;
     let made = make_invite(&mesh, plan, api.daemon.clock().now().wall).await?;
     Ok(Json(InviteShape {
         schema_version: SCHEMA_VERSION,
@@ -68,10 +70,15 @@ pub(in crate::api) async fn cancel(
     let wanted = asked.to_ascii_uppercase();
     let records = mesh.invites().await?;
     let record = records.iter().find(|record| shown(&record.id) == wanted).ok_or_else(not_found)?;
+    uplink::settle(&mesh).await;
     if !mesh.invite_cancel(record.id).await? {
         return Err(not_found());
     }
-    Ok(Json(DoneShape { schema_version: SCHEMA_VERSION, done: true, text: format!("invite {wanted} is withdrawn") }))
+    Ok(Json(DoneShape {
+        schema_version: SCHEMA_VERSION,
+        done: true,
+        text: format!("invite {wanted} is withdrawn"),
+    }))
 }
 
 async fn live(mesh: &Mesh, now: peerloom_proto::UnixMs) -> Result<Vec<InviteRecord>, Failure> {

@@ -8,7 +8,7 @@ use peerloom_proto::endpoint::LogChange;
 use super::peers::append;
 use crate::api::Api;
 use crate::api::request::{MeshParam, Payload, Selected};
-use crate::api::shapes::{DoneShape, InitRequest, InitShape, JoinRequest, JoinShape};
+use crate::api::shapes::{DoneShape, InitRequest, InitShape, JoinRequest, JoinShape, RevokeReason};
 use crate::failure::{ErrorDocument, Failure, SCHEMA_VERSION};
 use crate::init::make_mesh;
 use crate::join::join_mesh;
@@ -50,14 +50,16 @@ pub(in crate::api) async fn leave(
     State(api): State<Api>,
     Selected(mesh): Selected,
 ) -> Result<Json<DoneShape>, Failure> {
-    let change = LogChange::Revoke { target: mesh.member(), reason: "left".to_owned() };
-    match append(&mesh, change).await {
-        Ok(_) => {}
-        // Somebody else removed it before: what is left to do is the same.
-        Err(failure) if failure.code == "not-a-member" => {}
-        Err(failure) => return Err(failure),
+    // Where somebody else removed it before, only the files are left to put aside.
+    if mesh.view().members.iter().any(|member| member.is_me && !member.revoked) {
+        append(&mesh, LogChange::Revoke { target: mesh.member(), reason: RevokeReason::Left.number() })
+            .await?;
     }
     api.daemon.retire_mesh(mesh.id()).await?;
-    let text = format!("left {}; its files stay in {}", mesh.name(), api.daemon.home().root().join("meshes").display());
+    let text = format!(
+        "left {}; its files stay in {}",
+        mesh.name(),
+        api.daemon.home().root().join("meshes").display()
+    );
     Ok(Json(DoneShape { schema_version: SCHEMA_VERSION, done: true, text }))
 }

@@ -22,8 +22,12 @@ pub(in crate::api) async fn message(
     let id = message_id(&id)?;
     let rows = mesh.message(id).await?;
     if rows.is_empty() {
-        return Err(Failure::new(Kind::NotFound, "unknown-message", format!("this node sent no message {id}"))
-            .next("peerloom outbox list --all"));
+        return Err(Failure::new(
+            Kind::NotFound,
+            "unknown-message",
+            format!("this node sent no message {id}"),
+        )
+        .next("peerloom outbox list --all"));
     }
     let names = Names::of(&mesh.view());
     let recipients = rows.into_iter().map(|row| names.status(row)).collect();
@@ -74,7 +78,7 @@ pub(in crate::api) async fn requeue(
     Selected(mesh): Selected,
     Payload(RequeueRequest { ids, all }): Payload<RequeueRequest>,
 ) -> Result<Json<RequeueShape>, Failure> {
-    if all == !ids.is_empty() {
+    if all != ids.is_empty() {
         return Err(Failure::usage("requeue takes either ids or all").next("pass ids, or all: true"));
     }
     let asked = ids.len();

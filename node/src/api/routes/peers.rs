@@ -7,6 +7,7 @@ use peerloom_proto::PeerId;
 use peerloom_proto::endpoint::{LogChange, PathKind, PingSample, Reply, Request};
 use tokio::time::Instant;
 
+use super::uplink;
 use crate::api::present::{self, milliseconds, path_word, transport_word};
 use crate::api::request::{MeshParam, Payload, Selected};
 use crate::api::shapes::{
@@ -19,7 +20,6 @@ use crate::views::PeerStatus;
 /// The other members, as far as they can be seen.
 #[utoipa::path(get, path = "/v1/peers", params(MeshParam), responses(
     (status = 200, body = PeerListShape), (status = "default", body = ErrorDocument)))]
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 pub(in crate::api) async fn peers(Selected(mesh): Selected) -> Json<PeerListShape> {
     let mut peers: Vec<_> = mesh.view().peers.iter().map(present::peer).collect();
     peers.sort_by(|a, b| a.handle.cmp(&b.handle));
@@ -29,7 +29,6 @@ pub(in crate::api) async fn peers(Selected(mesh): Selected) -> Json<PeerListShap
 /// Everyone the log ever admitted.
 #[utoipa::path(get, path = "/v1/members", params(MeshParam), responses(
     (status = 200, body = MemberListShape), (status = "default", body = ErrorDocument)))]
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 pub(in crate::api) async fn members(Selected(mesh): Selected) -> Json<MemberListShape> {
     let members = mesh.view().members.iter().map(present::member).collect();
     Json(MemberListShape { schema_version: SCHEMA_VERSION, members })
@@ -51,15 +50,13 @@ pub(in crate::api) async fn revoke(
     if target == mesh.member() {
         return Err(Failure::usage("that is this node itself").next("peerloom leave"));
     }
-    if reason.chars().count() > REASON_CHARACTERS_MAX {
-        return Err(Failure::usage(format!("a reason has at most {REASON_CHARACTERS_MAX} characters")));
-    }
-    append(&mesh, LogChange::Revoke { target, reason }).await?;
+    append(&mesh, LogChange::Revoke { target, reason: reason.number() }).await?;
     Ok(done(format!("{peer} is revoked")))
 }
 
 /// Appends to the mesh log; gives the entry's index.
 pub(in crate::api) async fn append(mesh: &Mesh, change: LogChange) -> Result<u64, Failure> {
+    uplink::settle(mesh).await;
     match mesh.request(Request::Append(change)).await? {
         Reply::Appended(index) => Ok(index),
         Reply::Refused(refusal) => Err(refusal.into()),
@@ -81,6 +78,7 @@ pub(in crate::api) async fn ping(
         return Err(Failure::new(Kind::Usage, "to-self", "that is this node itself").next("peerloom peers"));
     }
     let timeout = Duration::from_millis(timeout_ms.unwrap_or(TIMEOUT_MS).min(TIMEOUT_MS_MAX));
+    uplink::settle(&mesh).await;
     let began = Instant::now();
     let mut samples: Vec<PingSample> = Vec::new();
     connect(&mesh, target).await?;
@@ -123,8 +121,12 @@ fn present_ping(
     let handle = status.map_or_else(|| asked.to_owned(), |peer| peer.handle.to_string());
     if samples.iter().all(|sample| sample.rtt_us.is_none()) {
         let why = if status.is_some_and(|peer| peer.online) { "it does not answer" } else { "it is away" };
-        return Err(Failure::new(Kind::Unreachable, "peer-unreachable", format!("no round trip to {handle}: {why}"))
-            .next("peerloom peers; mail for it is queued and not lost"));
+        return Err(Failure::new(
+            Kind::Unreachable,
+            "peer-unreachable",
+            format!("no round trip to {handle}: {why}"),
+        )
+        .next("peerloom peers; mail for it is queued and not lost"));
     }
     let direct = samples.iter().any(|sample| sample.path == PathKind::Direct && sample.rtt_us.is_some());
     let began_direct = samples.first().is_some_and(|sample| sample.path == PathKind::Direct);
@@ -134,7 +136,8 @@ fn present_ping(
         samples: samples.iter().map(sample).collect(),
         direct,
         why_not_direct: if direct { None } else { status.and_then(|peer| peer.why_not_direct.clone()) },
-        upgraded_after_ms: (direct && !began_direct).then(|| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
+        upgraded_after_ms: (direct && !began_direct)
+            .then(|| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
         remote: if direct { status.and_then(|peer| peer.remote.clone()) } else { None },
     }))
 }
@@ -153,5 +156,3 @@ const TIMEOUT_MS: u64 = 3_000;
 const TIMEOUT_MS_MAX: u64 = 60_000;
 /// Between two round trips.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The log keeps it for ever.
-const REASON_CHARACTERS_MAX: usize = 200;

@@ -37,7 +37,8 @@ pub(in crate::api) async fn send(
     (status = 200, body = Vec<BatchAnswer>), (status = "default", body = ErrorDocument)))]
 pub(in crate::api) async fn batch(Selected(mesh): Selected, Body(body): Body) -> Result<Response, Failure> {
     let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let sends: Vec<Result<Send, Failure>> = if is_array { read_array(&mesh, &body)? } else { read_lines(&mesh, &body) };
+    let sends: Vec<Result<Send, Failure>> =
+        if is_array { read_array(&mesh, &body)? } else { read_lines(&mesh, &body) };
     if sends.len() > BATCH_MESSAGES_MAX {
         let text = format!("{} messages are over the limit of {BATCH_MESSAGES_MAX} a batch", sends.len());
         return Err(Failure::new(Kind::TooLarge, "too-large", text).next("send several batches"));
@@ -108,11 +109,18 @@ fn read_lines(mesh: &Mesh, body: &Bytes) -> Vec<Result<Send, Failure>> {
     let filled = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
     filled
         .map(|(index, line)| {
-            let request = serde_json::from_slice(line)
-                .map_err(|error| Failure::usage(format!("bad JSON on line {}: {error}", index + 1)))?;
+            let request = serde_json::from_slice(line).map_err(|error| bad_line(index + 1, &error))?;
             read(mesh, request)
         })
         .collect()
+}
+
+/// The parser counts lines within the one line it was given.
+fn bad_line(line: usize, error: &serde_json::Error) -> Failure {
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or_default();
+    Failure::usage(format!("bad JSON on line {line}, column {}: {what}", error.column()))
+        .next(r#"a line looks like {"to":["build"],"text":"hello"}"#)
 }
 
 /// Checks what was asked and finds its recipients.
@@ -137,7 +145,9 @@ fn read(mesh: &Mesh, request: SendRequest) -> Result<Send, Failure> {
             (Bytes::from(content), "application/octet-stream")
         }
         (Some(_), Some(_)) | (None, None) => {
-            return Err(Failure::usage("a message has either text or content_b64").next("give exactly one of them"));
+            return Err(
+                Failure::usage("a message has either text or content_b64").next("give exactly one of them")
+            );
         }
     };
     let content_type = content_type.unwrap_or_else(|| default_type.to_owned());
@@ -152,14 +162,17 @@ fn read(mesh: &Mesh, request: SendRequest) -> Result<Send, Failure> {
 }
 
 fn check_content_type(text: &str) -> Result<(), Failure> {
-    let sound = (1..=CONTENT_TYPE_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    let sound = (1..=CONTENT_TYPE_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     if !sound {
         return Err(Failure::usage(format!(
             "a content type has 1 to {CONTENT_TYPE_BYTES_MAX} printable ASCII characters"
         )));
     }
     if text.starts_with(RESERVED_TYPES) {
-        return Err(Failure::usage(format!("content types beginning with {RESERVED_TYPES} are the node's own")));
+        return Err(Failure::usage(format!(
+            "content types beginning with {RESERVED_TYPES} are the node's own"
+        )));
     }
     Ok(())
 }
@@ -169,9 +182,7 @@ fn read_priority(text: Option<&str>) -> Result<Priority, Failure> {
         None | Some("next") => Ok(Priority::Next),
         Some("low") => Ok(Priority::Low),
         Some("now") => Ok(Priority::Now),
-        Some(other) => {
-            Err(Failure::usage(format!("{other:?} is no priority")).next("use low, next or now"))
-        }
+        Some(other) => Err(Failure::usage(format!("{other:?} is no priority")).next("use low, next or now")),
     }
 }
 

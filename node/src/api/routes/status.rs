@@ -13,7 +13,6 @@ use crate::failure::{ErrorDocument, Failure, SCHEMA_VERSION};
 /// The daemon, its meshes, their coordinators and outboxes.
 #[utoipa::path(get, path = "/v1/status", params(MeshParam), responses(
     (status = 200, body = StatusShape), (status = "default", body = ErrorDocument)))]
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 pub(in crate::api) async fn status(
     State(api): State<Api>,
     Params(MeshParam { mesh }): Params<MeshParam>,
@@ -56,7 +55,6 @@ pub(in crate::api) async fn status(
 /// Stops the daemon once this answer is given; what it has begun is on disk by then.
 #[utoipa::path(post, path = "/v1/shutdown", responses(
     (status = 200, body = DoneShape), (status = "default", body = ErrorDocument)))]
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 pub(in crate::api) async fn shutdown(State(api): State<Api>) -> Json<DoneShape> {
     api.stop.cancel();
     Json(DoneShape { schema_version: SCHEMA_VERSION, done: true, text: "the node is stopping".to_owned() })
@@ -66,7 +64,6 @@ pub(in crate::api) async fn shutdown(State(api): State<Api>) -> Json<DoneShape> 
 #[utoipa::path(get, path = "/v1/openapi.json", responses(
     (status = 200, description = "OpenAPI 3.1", content_type = "application/json"),
     (status = "default", body = ErrorDocument)))]
-#[expect(clippy::unused_async, reason = "axum's handlers are async")]
 pub(in crate::api) async fn openapi() -> Json<utoipa::openapi::OpenApi> {
     Json(openapi::document())
 }

@@ -166,9 +166,10 @@ fn why_open(state: &OutboxState, uplink: &UplinkStatus, handle: &str) -> (String
         | OutboxState::Aborted => "it is in this node's outbox",
     };
     match uplink {
-        UplinkStatus::Connected => {
-            ("timed-out".to_owned(), format!("{handle} is online and has not stored it yet; {on_disk} and not lost"))
-        }
+        UplinkStatus::Connected => (
+            "timed-out".to_owned(),
+            format!("{handle} is online and has not stored it yet; {on_disk} and not lost"),
+        ),
         UplinkStatus::Connecting => (
             "coordinator-away".to_owned(),
             format!("the coordinator is not connected yet; {on_disk} and not lost"),

@@ -1,7 +1,9 @@
-//! Shapes of the mesh: status, peers, members, invites, joining and the doctor.
+//! Shapes of the mesh: status, peers, members, invites and joining.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use super::mail::Name;
 
 /// The daemon and its meshes. The fields of the first mesh (by name) or of the selected one stand at
 /// the top; they are null in a home without a mesh.
@@ -234,9 +236,36 @@ pub struct MemberShape {
 pub struct RevokeRequest {
     /// Handle or key prefix.
     pub peer: String,
-    /// For people, at most 200 characters.
+    /// Why, for people who read the log later.
     #[serde(default)]
-    pub reason: String,
+    pub reason: RevokeReason,
+}
+
+/// Why a member is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum RevokeReason {
+    /// Not said.
+    #[default]
+    Unsaid,
+    /// It left, or its machine was given away.
+    Left,
+    /// Its key is lost.
+    Lost,
+    /// Someone else may have its key.
+    Compromised,
+}
+
+impl RevokeReason {
+    /// The number in the log.
+    pub const fn number(self) -> u64 {
+        match self {
+            Self::Unsaid => 0,
+            Self::Left => 1,
+            Self::Lost => 2,
+            Self::Compromised => 3,
+        }
+    }
 }
 
 /// It was done.
@@ -372,43 +401,4 @@ pub struct JoinShape {
     pub state: String,
     /// Who invited.
     pub inviter: Name,
-}
-
-use super::mail::Name;
-
-/// What the doctor found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DoctorShape {
-    /// 1.
-    pub schema_version: u32,
-    /// The worst level of all checks.
-    pub level: CheckLevel,
-    /// In a fixed order.
-    pub checks: Vec<DoctorCheck>,
-}
-
-/// One finding.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct DoctorCheck {
-    /// What was looked at.
-    pub name: String,
-    /// How it is.
-    pub level: CheckLevel,
-    /// What was found.
-    pub text: String,
-    /// What to do; empty when all is well.
-    #[serde(default)]
-    pub next: String,
-}
-
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum CheckLevel {
-    /// As it should be.
-    Ok,
-    /// Works, but look at it.
-    Warn,
-    /// Does not work.
-    Fail,
 }

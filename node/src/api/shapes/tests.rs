@@ -54,7 +54,11 @@ fn a_running_node_has_every_documented_field() {
         version: Some("0.1.0".to_owned()),
         uptime_ms: Some(5),
         mesh: Some(mesh),
-        me: Some(MeShape { handle: "laptop".to_owned(), member: "22".repeat(32), role: Some("admin".to_owned()) }),
+        me: Some(MeShape {
+            handle: "laptop".to_owned(),
+            member: "22".repeat(32),
+            role: Some("admin".to_owned()),
+        }),
         coordinator: Some(CoordinatorShape {
             origin: "https://mesh.example".to_owned(),
             state: "connected".to_owned(),
@@ -69,8 +73,20 @@ fn a_running_node_has_every_documented_field() {
     has_fields(
         &status,
         &[
-            "schema_version", "running", "pid", "mesh.id", "mesh.name", "mesh.head.size", "mesh.head.hash", "me.handle",
-            "me.member", "coordinator.origin", "coordinator.state", "peers_online", "outbox.pending", "outbox.dead",
+            "schema_version",
+            "running",
+            "pid",
+            "mesh.id",
+            "mesh.name",
+            "mesh.head.size",
+            "mesh.head.hash",
+            "me.handle",
+            "me.member",
+            "coordinator.origin",
+            "coordinator.state",
+            "peers_online",
+            "outbox.pending",
+            "outbox.dead",
         ],
     );
 }
@@ -96,11 +112,23 @@ fn a_peer_has_every_documented_field_even_when_away() {
     has_fields(
         &list,
         &[
-            "schema_version", "peers.0.handle", "peers.0.key", "peers.0.kind", "peers.0.online", "peers.0.status",
-            "peers.0.path", "peers.0.transport", "peers.0.rtt_ms", "peers.0.groups", "peers.0.summary",
+            "schema_version",
+            "peers.0.handle",
+            "peers.0.key",
+            "peers.0.kind",
+            "peers.0.online",
+            "peers.0.status",
+            "peers.0.path",
+            "peers.0.transport",
+            "peers.0.rtt_ms",
+            "peers.0.groups",
+            "peers.0.summary",
         ],
     );
-    assert_eq!(json(&PeerListShape { schema_version: 1, peers: Vec::new() }), r#"{"schema_version":1,"peers":[]}"#);
+    assert_eq!(
+        json(&PeerListShape { schema_version: 1, peers: Vec::new() }),
+        r#"{"schema_version":1,"peers":[]}"#
+    );
 }
 
 #[test]
@@ -146,8 +174,18 @@ fn an_inbox_line_has_every_documented_field() {
     has_fields(
         &message,
         &[
-            "schema_version", "id", "from.handle", "from.key", "channel", "text", "sent_at_ms", "received_at_ms",
-            "path", "transport", "priority", "reply_to",
+            "schema_version",
+            "id",
+            "from.handle",
+            "from.key",
+            "channel",
+            "text",
+            "sent_at_ms",
+            "received_at_ms",
+            "path",
+            "transport",
+            "priority",
+            "reply_to",
         ],
     );
 }
@@ -174,9 +212,21 @@ fn invite_message_and_ping_have_their_documented_fields() {
         at_ms: 3,
         replaced_by: None,
     };
-    let message = MessageShape { schema_version: SCHEMA_VERSION, id: "07".repeat(16), recipients: vec![recipient] };
-    has_fields(&message, &["schema_version", "id", "recipients.0.handle", "recipients.0.state", "recipients.0.path", "recipients.0.at_ms"]);
-    let sample = SampleShape { path: "relay".to_owned(), transport: "websocket".to_owned(), rtt_ms: Some(48.2) };
+    let message =
+        MessageShape { schema_version: SCHEMA_VERSION, id: "07".repeat(16), recipients: vec![recipient] };
+    has_fields(
+        &message,
+        &[
+            "schema_version",
+            "id",
+            "recipients.0.handle",
+            "recipients.0.state",
+            "recipients.0.path",
+            "recipients.0.at_ms",
+        ],
+    );
+    let sample =
+        SampleShape { path: "relay".to_owned(), transport: "websocket".to_owned(), rtt_ms: Some(48.2) };
     let ping = PingShape {
         schema_version: SCHEMA_VERSION,
         peer: "build".to_owned(),
@@ -188,7 +238,15 @@ fn invite_message_and_ping_have_their_documented_fields() {
     };
     has_fields(
         &ping,
-        &["schema_version", "peer", "samples.0.path", "samples.0.transport", "samples.0.rtt_ms", "direct", "why_not_direct"],
+        &[
+            "schema_version",
+            "peer",
+            "samples.0.path",
+            "samples.0.transport",
+            "samples.0.rtt_ms",
+            "direct",
+            "why_not_direct",
+        ],
     );
 }
 
@@ -210,6 +268,7 @@ fn a_misspelt_field_of_a_request_is_refused_and_named() {
 fn an_answer_of_a_batch_is_told_apart_by_its_fields() {
     let failed = r#"{"schema_version":1,"error":{"code":"unknown-peer","text":"t","next":""},"exit_code":4}"#;
     assert!(matches!(serde_json::from_str(failed).unwrap(), BatchAnswer::Failed(_)));
-    let sent = r#"{"schema_version":1,"id":"07","state":"queued","path":null,"transport":null,"elapsed_ms":1}"#;
+    let sent =
+        r#"{"schema_version":1,"id":"07","state":"queued","path":null,"transport":null,"elapsed_ms":1}"#;
     assert!(matches!(serde_json::from_str(sent).unwrap(), BatchAnswer::Sent(_)));
 }

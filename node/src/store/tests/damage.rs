@@ -13,7 +13,7 @@ use crate::store::{Store, StoreError, options};
 /// Opens, expects a refusal, and checks that no byte of the file changed.
 async fn refused(path: &Path) -> StoreError {
     let before = fs::read(path).unwrap();
-    let error = Store::open(path).await.err().expect("the store is refused");
+    let error = Store::open(path).await.expect_err("the store is refused");
     assert_eq!(fs::read(path).unwrap(), before, "the file was changed");
     error
 }

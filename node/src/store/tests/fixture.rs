@@ -121,7 +121,7 @@ fn message(n: u64) -> Message {
     Message {
         content_type: "text/plain".to_owned(),
         content: format!("message {n}").into(),
-        reply_to: (n % 2 == 0).then(|| MessageId(narrow(n + 1))),
+        reply_to: n.is_multiple_of(2).then(|| MessageId(narrow(n + 1))),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::store::{LocalWrite, StoreError};
 /// The peer that a single write names by number.
 pub(super) fn peer_of(write: &Write) -> Option<PeerId> {
     match write {
-        Write::PeerPrekey { peer, .. } => Some(*peer),
+        Write::PeerPrekey { peer, .. } | Write::Hold(peer) | Write::Unhold(peer) => Some(*peer),
         Write::Outbox(_)
         | Write::Reseal { .. }
         | Write::OutboxState { .. }
@@ -69,6 +69,14 @@ impl Writer {
                 let sql = "INSERT OR REPLACE INTO peer_prekeys (peer, stmt, sig) VALUES (?, ?, ?)";
                 let query = sqlx::query(sql).bind(number(&self.peers, peer));
                 self.run(query.bind(&prekey.stmt[..]).bind(&prekey.sig.0[..])).await
+            }
+            Write::Hold(member) => {
+                let query = sqlx::query("INSERT OR IGNORE INTO holds (peer) VALUES (?)");
+                self.run(query.bind(number(&self.peers, member))).await
+            }
+            Write::Unhold(member) => {
+                let query = sqlx::query("DELETE FROM holds WHERE peer = ?");
+                self.run(query.bind(number(&self.peers, member))).await
             }
             Write::Floor(floor) => self.raise_floor(*floor).await,
             Write::Revocation(revocation) => {

@@ -111,7 +111,9 @@ impl Coordinator {
             (item.leased, item.waited) = (None, true);
         }
         match gone {
-            Some(Stage::Welcomed { peer, .. }) if self.socket_of(&peer).is_none() => self.presence(peer, false),
+            Some(Stage::Welcomed { peer, .. }) if self.socket_of(&peer).is_none() => {
+                self.presence(peer, false)
+            }
             Some(Stage::Welcomed { .. } | Stage::Challenged { .. }) | None => Vec::new(),
         }
     }
@@ -144,7 +146,8 @@ impl Coordinator {
 
     pub(super) fn timeout(&mut self, now: Now) -> Vec<Act> {
         let mut acts = Vec::new();
-        let over: Vec<Claim> = self.queue.iter().filter(|(_, item)| item.is_over(now.wall)).map(|(c, _)| *c).collect();
+        let over: Vec<Claim> =
+            self.queue.iter().filter(|(_, item)| item.is_over(now.wall)).map(|(c, _)| *c).collect();
         for claim in over {
             if let Some(Item { what: What::Mail { from, env_hash, .. }, .. }) = self.queue.remove(&claim) {
                 self.enqueue(from, What::Expired(env_hash));
@@ -180,7 +183,14 @@ impl Coordinator {
         }
     }
 
-    fn hello(&mut self, now: Now, socket: Socket, hello: &SignedBytes, challenge: &[u8], at: UnixMs) -> Vec<Act> {
+    fn hello(
+        &mut self,
+        now: Now,
+        socket: Socket,
+        hello: &SignedBytes,
+        challenge: &[u8],
+        at: UnixMs,
+    ) -> Vec<Act> {
         let now_here = now.wall.plus(self.ahead);
         let (key, origin) = (self.key.id(), &self.origin);
         let check = HelloCheck { challenge, challenged_at: at, coordinator: &key, origin, now: now_here };
@@ -235,6 +245,10 @@ impl Coordinator {
             }
             ToCoordinator::Ping { nonce } => vec![Act::Send(socket, ToNode::Pong { nonce })],
             ToCoordinator::Pong { .. } => Vec::new(),
+            ToCoordinator::Goodbye => {
+                self.sockets.remove(&socket);
+                self.presence(peer, false)
+            }
             ToCoordinator::Hello { .. } => panic!("a second hello on one socket"),
         }
     }
@@ -254,7 +268,8 @@ impl Coordinator {
         if header.exp <= now.wall {
             return refused("expiry", 0);
         }
-        let queued = |item: &Item| matches!(&item.what, What::Mail { env_hash: other, .. } if *other == env_hash);
+        let queued =
+            |item: &Item| matches!(&item.what, What::Mail { env_hash: other, .. } if *other == env_hash);
         let known = self.receipted.contains(&env_hash) || self.queue.values().any(queued);
         if !known && self.full.contains(&to) {
             return refused("recipient-full", 5_000);
@@ -269,13 +284,15 @@ impl Coordinator {
 
     fn receipt(&mut self, now: Now, by: PeerId, signed: SignedBytes, claims: &[Claim]) -> Vec<Act> {
         let mesh = self.roster.mesh_id();
-        let receipt = UnverifiedReceipt::parse(signed.stmt.clone(), signed.sig, &mesh).expect("a sound receipt");
+        let receipt =
+            UnverifiedReceipt::parse(signed.stmt.clone(), signed.sig, &mesh).expect("a sound receipt");
         let key = &self.roster.member(&by).expect("a member").verify_key;
         let receipt = receipt.verify(key).expect("recipients sign their own receipts");
         assert_eq!(receipt.rows.len(), claims.len(), "one claim a row");
         for row in &receipt.rows {
             let named = |item: &Item| {
-                item.to == by && matches!(&item.what, What::Mail { env_hash, .. } if *env_hash == row.env_hash)
+                item.to == by
+                    && matches!(&item.what, What::Mail { env_hash, .. } if *env_hash == row.env_hash)
             };
             self.queue.retain(|_, item| !named(item));
             if row.status != ReceiptStatus::Retry {
@@ -293,7 +310,8 @@ impl Coordinator {
         let applied = self.roster.append(&entry).expect("an entry that holds");
         self.log.push(entry.encode().into());
         let from = self.log.len() as u64 - 1;
-        let mut acts: Vec<Act> = self.sockets.keys().map(|socket| Act::Send(*socket, self.span(from))).collect();
+        let mut acts: Vec<Act> =
+            self.sockets.keys().map(|socket| Act::Send(*socket, self.span(from))).collect();
         if let Effect::Revoked { members, .. } = applied.effect {
             for member in members {
                 acts.extend(self.expel(now, member));
@@ -308,7 +326,8 @@ impl Coordinator {
             acts.extend(refuse(socket, "revoked"));
             acts.extend(self.closed(socket));
         }
-        let gone: Vec<Claim> = self.queue.iter().filter(|(_, item)| item.to == member).map(|(c, _)| *c).collect();
+        let gone: Vec<Claim> =
+            self.queue.iter().filter(|(_, item)| item.to == member).map(|(c, _)| *c).collect();
         for claim in gone {
             if let Some(Item { what: What::Mail { from, env_hash, .. }, .. }) = self.queue.remove(&claim)
                 && let Some(socket) = self.socket_of(&from)
@@ -390,9 +409,7 @@ impl Item {
 
     fn frame(&self, claim: Claim) -> ToNode {
         match &self.what {
-            What::Mail { wire, .. } => {
-                ToNode::Deliver { claim, queued: self.waited, envelope: wire.clone() }
-            }
+            What::Mail { wire, .. } => ToNode::Deliver { claim, queued: self.waited, envelope: wire.clone() },
             What::Receipt(receipt) => ToNode::Receipt { claim, receipt: receipt.clone() },
             What::Expired(env_hash) => ToNode::Expired { claim, env_hash: *env_hash },
         }

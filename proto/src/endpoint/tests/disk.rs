@@ -24,6 +24,7 @@ pub(super) struct Disk {
     prekeys: BTreeMap<Kid, HeldPrekey>,
     peer_prekeys: BTreeMap<PeerId, SignedBytes>,
     revocations: Vec<SignedBytes>,
+    on_hold: BTreeSet<PeerId>,
     floor: UnixMs,
 }
 
@@ -93,6 +94,12 @@ impl Disk {
             }
             Write::Floor(floor) => self.floor = floor,
             Write::Revocation(revocation) => self.revocations.push(revocation),
+            Write::Hold(member) => {
+                self.on_hold.insert(member);
+            }
+            Write::Unhold(member) => {
+                self.on_hold.remove(&member);
+            }
         }
     }
 
@@ -195,6 +202,10 @@ impl Disk {
 
     pub(super) fn revocations(&self) -> Vec<SignedBytes> {
         self.revocations.clone()
+    }
+
+    pub(super) fn on_hold(&self) -> Vec<PeerId> {
+        self.on_hold.iter().copied().collect()
     }
 
     pub(super) fn floor(&self) -> UnixMs {

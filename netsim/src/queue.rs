@@ -1,0 +1,103 @@
+//! Virtual time: what is to happen, keyed by (instant, order of planning), and the clock that jumps from
+//! one happening to the next. Two things planned for one instant happen in the order they were planned.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerloom_coordinator::hub::{Answer, Query, ReadId};
+use peerloom_proto::endpoint::Input;
+use peerloom_proto::{CertHash, ConnId};
+
+use crate::network::StreamId;
+
+/// Something that is to happen.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A connection attempt reaches the other side.
+    Knocked { stream: StreamId },
+    /// A connection attempt that was not answered by then has failed.
+    KnockEnds { stream: StreamId },
+    /// Something reaches one end of a stream.
+    Arrived { stream: StreamId, end: usize, carried: Carried },
+    /// An end notices that its stream was cut.
+    Noticed { stream: StreamId, end: usize },
+    /// A node's machine has something to do.
+    NodeWakes { node: usize, serial: u64 },
+    /// A node's disk has finished a transaction.
+    NodeCommits { node: usize, life: u32 },
+    /// An input that a node's host makes by itself.
+    NodeHears { node: usize, life: u32, input: Input },
+    /// A node's dial leaves.
+    NodeDials { node: usize, life: u32, conn: ConnId, peer_cert: CertHash },
+    /// A node's process starts, if it does not run.
+    NodeStarts { node: usize },
+    /// A node whose store failed opens it again.
+    NodeReopens { node: usize, life: u32 },
+    /// A reader of a node's inbox looks for what is there.
+    NodeReads { node: usize },
+    /// The hub has something to do.
+    HubWakes { serial: u64 },
+    /// The coordinator's disk has finished a transaction.
+    HubCommits { run: u32 },
+    /// A read of the coordinator's store happens.
+    HubReads { run: u32, read: ReadId, query: Query },
+    /// Its answer reaches the hub.
+    HubAnswers { run: u32, read: ReadId, answer: Answer },
+    /// The coordinator's process starts, if it does not run.
+    HubStarts,
+    /// A program hands a message over, or tries again.
+    Submits { message: usize },
+    /// A planned fault begins or ends.
+    Fault { index: usize },
+    /// A node's revocation of another is asked for, or tried again.
+    Revokes { by: usize, target: usize },
+}
+
+/// What a stream carries.
+#[derive(Clone, Debug)]
+pub(crate) enum Carried {
+    /// The connection is made.
+    Accepted,
+    /// A whole frame.
+    Frame(Bytes),
+    /// The other end closed.
+    End,
+}
+
+/// The clock and what is planned.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    now: Duration,
+    planned: BTreeMap<(Duration, u64), Event>,
+    order: u64,
+}
+
+impl Queue {
+    /// Time since the world began.
+    pub(crate) fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// Plans something.
+    pub(crate) fn after(&mut self, delay: Duration, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    /// Plans something for an instant; for the present one if that is past.
+    pub(crate) fn at(&mut self, at: Duration, event: Event) {
+        self.order += 1;
+        self.planned.insert((at.max(self.now), self.order), event);
+    }
+
+    /// Moves the clock to the next happening, unless that lies behind `until`: then to `until`.
+    pub(crate) fn next(&mut self, until: Duration) -> Option<Event> {
+        let first = self.planned.first_entry().filter(|first| first.key().0 <= until);
+        let Some(first) = first else {
+            self.now = until.max(self.now);
+            return None;
+        };
+        self.now = first.key().0;
+        Some(first.remove())
+    }
+}

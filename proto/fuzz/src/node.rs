@@ -1,0 +1,282 @@
+//! A whole node at the mercy of its coordinator, its peers and its links: the bytes are a script of
+//! what they say and when. Bob is the node; Alice is the peer whose keys are known.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerloom_proto::endpoint::{Endpoint, HeldPrekey, Input, OpenedLink, Output, Request, Send, Settings};
+use peerloom_proto::limits::FRAME_BYTES_MAX;
+use peerloom_proto::wire::{OnLink, SignedBytes, ToCoordinator, ToNode};
+use peerloom_proto::{
+    BindTransport, BoxSecretKey, CertHash, Channel, ConnId, Fingerprint, Generation, Header, Hello, InstanceId, Kid,
+    Message, MessageId, Monotonic, Now, PeerId, Priority, Recipient, SenderBox, Signature, SignedWelcome, Suite,
+    UnixMs, Welcome, hash, seal,
+};
+
+use crate::VECTORS;
+
+/// Script: one byte what, two bytes how long, then that many bytes (or what is left).
+pub fn endpoint_uplink(data: &[u8]) {
+    let mut bob = Bob::welcomed();
+    let mut rest = data;
+    let mut steps = 0;
+    while let Some((&[what, high, low], more)) = rest.split_first_chunk::<3>() {
+        let length = usize::from(u16::from_be_bytes([high, low])).min(more.len());
+        let (chunk, after) = more.split_at(length);
+        rest = after;
+        bob.suffer(what, chunk);
+        steps += 1;
+        if steps == STEPS_MAX {
+            return;
+        }
+    }
+}
+
+/// Longer scripts find nothing new, more slowly.
+const STEPS_MAX: usize = 64;
+
+struct Bob {
+    endpoint: Endpoint,
+    since: Duration,
+    counter: u64,
+    hello: Option<SignedBytes>,
+}
+
+impl Bob {
+    fn welcomed() -> Self {
+        let secret = VECTORS.secret();
+        let settings = Settings {
+            member: VECTORS.bob.clone(),
+            owner: None,
+            roster: VECTORS.roster().clone(),
+            revocations: Vec::new(),
+            on_hold: Vec::new(),
+            prekeys: vec![HeldPrekey {
+                kid: secret.public().kid(),
+                secret,
+                signed: None,
+                exp: VECTORS.now.plus(Duration::from_secs(7 * 86_400)),
+            }],
+            peer_prekeys: Vec::new(),
+            outbox: Vec::new(),
+            held: Vec::new(),
+            conversations: Vec::new(),
+            next_seqs: Vec::new(),
+            next_outbox_row: 1,
+            next_inbox_row: 1,
+            next_position: 1,
+            generation: Generation([1; 8]),
+            fp_secret: [2; 32],
+            floor: UnixMs(0),
+            origin: VECTORS.origin(),
+            instance: InstanceId([3; 16]),
+            seed: [4; 32],
+        };
+        let now = Now { monotonic: Monotonic::from_origin(Duration::ZERO), wall: VECTORS.now };
+        let mut bob = Self { endpoint: Endpoint::new(settings, now), since: Duration::ZERO, counter: 0, hello: None };
+        let candidates = vec!["192.0.2.1:7".parse().expect("an address")];
+        bob.batch([Input::DirectReady { cert: CertHash([9; 32]), candidates }, Input::Timeout]);
+        bob.welcome();
+        bob.frame(&ToNode::Presence { complete: true, peers: vec![(VECTORS.alice.id(), true)] });
+        bob
+    }
+
+    /// One thing that happens to a node.
+    fn suffer(&mut self, what: u8, chunk: &[u8]) {
+        match what % 12 {
+            0 => self.batch([Input::UplinkFrame(Bytes::copy_from_slice(chunk))]),
+            1 => self.deliver(chunk, Carrier::Uplink),
+            2 => self.deliver(chunk, Carrier::Link),
+            3 => self.signal(chunk),
+            4 => self.pass(chunk),
+            5 => self.send(chunk),
+            6 => self.receipt(chunk),
+            7 => self.batch([Input::LinkFrame(LINK, Bytes::copy_from_slice(chunk))]),
+            8 => self.batch([Input::UplinkClosed(String::new())]),
+            9 => self.welcome(),
+            10 => self.open_link(chunk),
+            _ => self.batch([Input::LinkClosed(LINK), Input::Request { token: 1, request: Request::Ping(VECTORS.alice.id()) }]),
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now { monotonic: Monotonic::from_origin(self.since), wall: VECTORS.now.plus(self.since) }
+    }
+
+    fn frame(&mut self, frame: &ToNode) {
+        self.batch([Input::UplinkFrame(frame.encode())]);
+    }
+
+    /// Runs a batch as a host does, with an empty store; what leaves must be well-formed.
+    fn batch(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        let now = self.now();
+        inputs.into_iter().for_each(|input| self.endpoint.handle(now, input));
+        for round in 0.. {
+            assert!(round < 16, "a batch ends");
+            self.endpoint.finish_batch(now);
+            let mut answers = Vec::new();
+            while let Some(output) = self.endpoint.poll_output() {
+                match output {
+                    Output::LookupSent { token, .. } => answers.push(Input::Sent { token, rows: Vec::new() }),
+                    Output::LookupSeen(keys) => answers.push(Input::Seen { rows: vec![None; keys.len()] }),
+                    Output::Load(_) => answers.push(Input::Loaded(Vec::new())),
+                    Output::SendUplink(frame) => {
+                        let frame = ToCoordinator::decode(&frame, FRAME_BYTES_MAX).expect("a well-formed frame");
+                        if let ToCoordinator::Hello { hello, .. } = frame {
+                            self.hello = Some(hello);
+                        }
+                    }
+                    Output::SendLink(_, frame) => drop(OnLink::decode(&frame).expect("a well-formed frame")),
+                    _ => {}
+                }
+            }
+            if answers.is_empty() {
+                return;
+            }
+            answers.into_iter().for_each(|answer| self.endpoint.handle(now, answer));
+        }
+    }
+
+    /// Plays the coordinator's part of a hello.
+    fn welcome(&mut self) {
+        self.batch([Input::Timeout, Input::UplinkOpened]);
+        let mut challenge = peerloom_proto::Challenge::parse(&VECTORS.challenge).expect("a challenge");
+        challenge.ts = self.now().wall;
+        self.hello = None;
+        self.frame(&ToNode::Challenge { challenge: challenge.encode().into() });
+        let Some(hello) = self.hello.take() else { return };
+        assert!(Hello::parse(&hello.stmt).is_ok());
+        let welcome = Welcome {
+            hello: hash("hello", &[&hello.stmt, &hello.sig.0]),
+            ts: self.now().wall,
+            head: VECTORS.roster().head(),
+            lease: Duration::from_secs(90),
+            frame_bytes_max: FRAME_BYTES_MAX as u64,
+        };
+        let signed = SignedWelcome::sign(&VECTORS.coordinator, welcome);
+        let welcome = SignedBytes { stmt: signed.stmt().clone(), sig: signed.sig() };
+        self.frame(&ToNode::Welcome { welcome });
+    }
+
+    /// Alice says these bytes, sealed as they should be.
+    fn deliver(&mut self, body: &[u8], carrier: Carrier) {
+        self.counter += 1;
+        let mut id = [0; 16];
+        // Some ids come again.
+        id[0] = u8::try_from(self.counter % 8).expect("below eight");
+        let now = self.now().wall;
+        let header = Header {
+            suite: Suite::Box,
+            mesh: VECTORS.mesh,
+            channel: Channel::Dm,
+            from: VECTORS.alice.id(),
+            auth: None,
+            to: Recipient::Peer(VECTORS.bob.id()),
+            id: MessageId(id),
+            ts: now,
+            exp: now.plus(Duration::from_secs(3_600)),
+            fp: Fingerprint(peerloom_proto::sha256(body)),
+            head: VECTORS.roster().head(),
+            spk: None,
+            kid: Kid([0; 16]),
+            nonce: [0; 24],
+            priority: Priority::Next,
+            stream: None,
+            rpc: None,
+            group: None,
+        };
+        let sender = SenderBox::new(&BoxSecretKey::from_bytes([8; 32]), &VECTORS.secret().public());
+        let sealed = seal(header, body, &sender, &[6; 32], &VECTORS.alice).expect("it fits");
+        match carrier {
+            Carrier::Uplink => {
+                self.frame(&ToNode::Deliver { claim: self.counter, queued: false, envelope: sealed.wire });
+            }
+            Carrier::Link => {
+                let frame = OnLink::Envelope { envelope: sealed.wire };
+                self.batch([Input::LinkFrame(LINK, frame.encode())]);
+            }
+        }
+    }
+
+    fn signal(&mut self, content: &[u8]) {
+        let content_type = peerloom_proto::SIGNAL_TYPE.to_owned();
+        let message = Message { content_type, content: Bytes::copy_from_slice(content), reply_to: None };
+        let body = peerloom_proto::Body { message, place: None, prekey: None };
+        self.deliver(&body.encode(), Carrier::Uplink);
+    }
+
+    fn pass(&mut self, chunk: &[u8]) {
+        let seconds = chunk.iter().fold(0_u64, |sum, byte| (sum * 7 + u64::from(*byte)) % 100_000);
+        self.since += Duration::from_secs(seconds);
+        for _ in 0..8 {
+            let now = self.now();
+            match self.endpoint.poll_timeout(now) {
+                Some(at) if at <= now.monotonic => self.batch([Input::Timeout]),
+                Some(_) | None => return,
+            }
+        }
+    }
+
+    fn send(&mut self, chunk: &[u8]) {
+        let id = chunk.first().filter(|byte| **byte < 4).map(|byte| MessageId([*byte; 16]));
+        let message =
+            Message { content_type: "text/plain".to_owned(), content: Bytes::copy_from_slice(chunk), reply_to: None };
+        let to = vec![VECTORS.alice.id()];
+        let life = Duration::from_secs(60);
+        let send = Send { id, to, message, priority: Priority::Next, life };
+        self.batch([Input::Request { token: self.counter, request: Request::Send(send) }]);
+    }
+
+    /// These bytes as a receipt, signed by Alice.
+    fn receipt(&mut self, stmt: &[u8]) {
+        let sig = VECTORS.alice.sign("receipt", &[stmt]);
+        let receipt = SignedBytes { stmt: Bytes::copy_from_slice(stmt), sig };
+        self.frame(&ToNode::Receipt { claim: 1, receipt });
+    }
+
+    fn open_link(&mut self, chunk: &[u8]) {
+        let mut conn = [0; 16];
+        conn.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+        self.batch([Input::LinkOpened(OpenedLink {
+            link: LINK,
+            conn: ConnId(conn),
+            dialled: chunk.len() % 2 == 0,
+            transport: BindTransport::Quic,
+            local_cert: CertHash([9; 32]),
+            peer_cert: CertHash([8; 32]),
+            exporter: [7; 32],
+            remote: String::new(),
+        })]);
+    }
+}
+
+enum Carrier {
+    Uplink,
+    Link,
+}
+
+const LINK: u64 = 1;
+
+/// A script step.
+pub(crate) fn step(what: u8, chunk: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(chunk.len()).expect("a short chunk").to_be_bytes();
+    [&[what], &length[..], chunk].concat()
+}
+
+/// A receipt that names nothing Bob sent.
+pub(crate) fn empty_receipt() -> Vec<u8> {
+    let row = peerloom_proto::ReceiptRow {
+        env_hash: peerloom_proto::EnvHash([1; 32]),
+        id: MessageId([1; 16]),
+        status: peerloom_proto::ReceiptStatus::Stored,
+        code: None,
+    };
+    let (mesh, head) = (VECTORS.mesh, VECTORS.roster().head());
+    let (by, to): (PeerId, PeerId) = (VECTORS.alice.id(), VECTORS.bob.id());
+    peerloom_proto::Receipt { mesh, by, to, rows: vec![row], ts: VECTORS.now, head }.encode()
+}
+
+/// A signature for frames in which nobody checks one.
+pub(crate) fn no_signature(stmt: Vec<u8>) -> SignedBytes {
+    SignedBytes { stmt: stmt.into(), sig: Signature([1; 64]) }
+}

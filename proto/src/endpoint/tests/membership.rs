@@ -1,0 +1,153 @@
+//! Who belongs: revocation, admission, and heads that disagree.
+
+use std::time::Duration;
+
+use super::world::{ALICE, BOB, CAROL, Direct, World, key, new_member, owner};
+use crate::endpoint::{LogChange, OutboxState, Refusal, Reply, Request};
+use crate::roster::Role;
+
+fn rejected() -> OutboxState {
+    OutboxState::Rejected("revoked".to_owned())
+}
+
+fn revoke(world: &mut World, by: usize, target: usize) -> Option<Reply> {
+    let target = world.id(target);
+    let token = world.ask(by, Request::Append(LogChange::Revoke { target, reason: 0 }));
+    world.settle();
+    world.answer(by, token)
+}
+
+#[test]
+fn a_revoked_member_is_cut_off_both_ways_and_every_sender_is_told() {
+    let mut world = World::new(3, Direct::Works);
+    world.send(CAROL, BOB, "makes a link");
+    world.settle();
+    world.coordinator_down();
+    world.settle();
+    world.direct = Direct::Silent;
+    let to_bob = world.send(CAROL, BOB, "too late");
+    let from_bob = world.send(BOB, CAROL, "too late as well");
+    world.coordinator_up = true;
+    world.stop(BOB);
+    world.pass(Duration::from_secs(60));
+    assert!(matches!(revoke(&mut world, ALICE, BOB), Some(Reply::Appended(4))));
+    world.start(BOB);
+    world.pass(Duration::from_secs(60));
+
+    assert_eq!(world.state(CAROL, to_bob, BOB), rejected());
+    assert_eq!(world.inbox(CAROL), [""; 0]);
+    assert!(!world.is_direct(CAROL, BOB));
+    assert!(!world.coordinator.is_online(&world.id(BOB)));
+    assert_eq!(world.state(BOB, from_bob, CAROL), OutboxState::Pending, "it cannot know: nobody spoke to it");
+    let send = world.message(None, &[BOB], "hello?");
+    let refused = world.request(CAROL, Request::Send(send));
+    assert!(matches!(refused, Some(Reply::Refused(Refusal::Revoked(_)))), "{refused:?}");
+    assert!(world.endpoint(CAROL).peer_views().iter().all(|view| view.peer != world.id(BOB)));
+}
+
+#[test]
+fn links_to_a_revoked_member_close_at_once_and_it_no_longer_counts_as_online() {
+    let mut world = World::new(3, Direct::Works);
+    world.send(CAROL, BOB, "makes a link");
+    world.settle();
+    assert_eq!(world.endpoint(CAROL).peers_online(), 2);
+    revoke(&mut world, ALICE, BOB);
+    assert_eq!(world.links_open(), 0);
+    assert_eq!(world.endpoint(CAROL).peers_online(), 1);
+}
+
+#[test]
+fn a_member_that_learns_of_its_own_removal_ends_its_outbox_and_takes_no_more() {
+    let mut world = World::new(3, Direct::Blocked);
+    world.stop(CAROL);
+    let waiting = world.send(BOB, CAROL, "waits at the coordinator");
+    world.settle();
+    revoke(&mut world, ALICE, BOB);
+
+    assert_eq!(world.alarms(BOB), ["this node was removed from the mesh"]);
+    assert_eq!(world.state(BOB, waiting, CAROL), rejected());
+    let send = world.message(None, &[CAROL], "hello?");
+    assert!(matches!(world.request(BOB, Request::Send(send)), Some(Reply::Refused(Refusal::NotAMember))));
+    world.start(CAROL);
+    world.settle();
+    assert_eq!(world.inbox(CAROL), [""; 0], "what was not committed is refused, whenever it was sent");
+}
+
+#[test]
+fn a_member_can_leave_and_only_those_above_can_remove_another() {
+    let mut world = World::new(3, Direct::Blocked);
+    let denied = revoke(&mut world, BOB, CAROL);
+    assert!(matches!(denied, Some(Reply::Refused(Refusal::Denied { .. }))), "{denied:?}");
+    let left = revoke(&mut world, BOB, BOB);
+    assert!(matches!(left, Some(Reply::Appended(_))), "{left:?}");
+    assert!(world.endpoint(CAROL).is_revoked(&world.id(BOB)));
+}
+
+#[test]
+fn two_appends_at_once_both_find_their_place() {
+    let mut world = World::new(4, Direct::Blocked);
+    let revoke = |world: &mut World, by: usize, target: usize| {
+        let target = world.id(target);
+        world.ask(by, Request::Append(LogChange::Revoke { target, reason: 0 }))
+    };
+    let by_alice = revoke(&mut world, ALICE, BOB);
+    let by_carol = revoke(&mut world, CAROL, CAROL);
+    let again = revoke(&mut world, ALICE, 3);
+    world.settle();
+    let mut places = Vec::new();
+    for (node, token) in [(ALICE, by_alice), (CAROL, by_carol), (ALICE, again)] {
+        match world.answer(node, token) {
+            Some(Reply::Appended(index)) => places.push(index),
+            other => panic!("{other:?}"),
+        }
+    }
+    places.sort_unstable();
+    assert_eq!(places, [5, 6, 7]);
+}
+
+#[test]
+fn a_member_admitted_while_a_node_was_away_is_known_to_it_before_its_mail() {
+    let mut world = World::asleep(4, Direct::Blocked);
+    for node in [ALICE, BOB, CAROL] {
+        world.start(node);
+    }
+    world.settle();
+    world.stop(BOB);
+    let entry =
+        world.coordinator.roster.member_add(&key(0), new_member(4, Role::Member), world.now(ALICE).wall);
+    world.sequence(entry);
+    world.settle();
+    world.start(BOB);
+    world.settle();
+    assert_eq!(world.endpoint(BOB).roster().size(), 6);
+    assert!(world.endpoint(BOB).roster().member(&key(4).id()).is_some());
+    assert_eq!(world.nodes[BOB].disk.entries.len(), 6);
+    world.restart(BOB);
+    world.settle();
+    assert_eq!(world.endpoint(BOB).roster().size(), 6);
+}
+
+#[test]
+fn an_entry_that_the_coordinator_had_no_right_to_sequence_raises_an_alarm_and_changes_nothing() {
+    let mut world = World::new(2, Direct::Blocked);
+    let roster = world.coordinator.roster.clone();
+    let forged = roster.role_change(&key(1), key(1).id(), Role::Admin, world.now(BOB).wall);
+    let forged = forged.sequence(&world.coordinator.key, &roster.mesh_id()).unwrap();
+    let entries = vec![bytes::Bytes::from(forged.encode())];
+    world.inject(ALICE, &crate::wire::ToNode::Entries { from: 3, entries, size: 4 });
+    world.settle();
+    assert_eq!(world.endpoint(ALICE).roster().size(), 3);
+    assert_eq!(world.alarms(ALICE).len(), 1);
+    let id = world.send(ALICE, BOB, "still speaking");
+    world.settle();
+    assert_eq!(world.state(ALICE, id, BOB), OutboxState::Stored);
+}
+
+#[test]
+fn an_owner_key_on_the_node_removes_even_an_admin() {
+    let mut world = World::new(2, Direct::Blocked);
+    world.nodes[BOB].endpoint.me.owner = Some(owner());
+    let done = revoke(&mut world, BOB, ALICE);
+    assert!(matches!(done, Some(Reply::Appended(3))), "{done:?}");
+    assert!(world.endpoint(BOB).is_revoked(&world.id(ALICE)));
+}

@@ -1,0 +1,700 @@
+//! The world the endpoint is tested in: nodes with disks, a coordinator, direct links between them,
+//! one virtual clock. Everything happens in one order; nothing sleeps.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::coordinator::{Act, Coordinator, Socket};
+use super::disk::Disk;
+use crate::bind::BindTransport;
+use crate::body::Message;
+use crate::endpoint::{
+    Endpoint, Event, HeldPrekey, Input, LinkId, OpenedLink, OutboxState, Output, Reply, Request, Send,
+    Settings, Token,
+};
+use crate::envelope::{Priority, UnverifiedEnvelope};
+use crate::id::{CertHash, ConnId, Generation, InstanceId, MessageId, PeerId};
+use crate::identity::Origin;
+use crate::key::{BoxSecretKey, IdentityKey};
+use crate::limits::MESSAGE_LIFE_MAX;
+use crate::roster::{GenesisParams, NewMember, Policy, Role, Roster, WireEntry};
+use crate::time::{Monotonic, Now, UnixMs};
+use crate::wire::{OnLink, ToNode};
+
+/// Nodes by place. Alice is the admin.
+pub(super) const ALICE: usize = 0;
+pub(super) const BOB: usize = 1;
+pub(super) const CAROL: usize = 2;
+
+/// One way to the coordinator, and one way on a direct link.
+pub(super) const RELAY_DELAY: Duration = Duration::from_millis(10);
+pub(super) const LINK_DELAY: Duration = Duration::from_millis(2);
+
+const T0: UnixMs = UnixMs(1_800_000_000_000);
+const OWNER: u8 = 200;
+const COORDINATOR: u8 = 201;
+
+/// Where a batch is cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Crash {
+    BeforeCommit,
+    AfterCommit,
+}
+
+/// Whether sockets between nodes can be made, and whether made ones carry anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direct {
+    Works,
+    /// Links stay open and swallow everything.
+    Silent,
+    Blocked,
+}
+
+pub(super) struct Node {
+    pub(super) key: IdentityKey,
+    pub(super) endpoint: Endpoint,
+    pub(super) disk: Disk,
+    pub(super) events: Vec<Event>,
+    pub(super) running: bool,
+    /// How far its wall clock is ahead.
+    pub(super) ahead: Duration,
+    pub(super) batches: u64,
+    /// The batch to be cut short, and how.
+    pub(super) crash_at: Option<(u64, Crash)>,
+    inputs: VecDeque<Input>,
+    replies: BTreeMap<Token, Reply>,
+    socket: Option<Socket>,
+    expecting: BTreeMap<ConnId, CertHash>,
+    life: u8,
+}
+
+#[derive(Debug)]
+enum Happening {
+    UplinkAnswered { node: usize, socket: Socket },
+    ToCoordinator(Socket, Bytes),
+    ToNode(Socket, ToNode),
+    UplinkClosed(Socket),
+    Dialled { node: usize, life: u8, conn: ConnId, peer_cert: CertHash },
+    LinkFrame(LinkId, Bytes),
+    LinkClosed { node: usize, life: u8, link: LinkId },
+}
+
+/// One end of a direct link.
+struct Half {
+    node: usize,
+    other: LinkId,
+}
+
+pub(super) struct World {
+    pub(super) coordinator: Coordinator,
+    pub(super) nodes: Vec<Node>,
+    pub(super) direct: Direct,
+    pub(super) coordinator_up: bool,
+    /// What the TLS sessions of the two sides export; equal unless someone stands between.
+    pub(super) exporter_of_dialler: [u8; 32],
+    /// Envelopes seen on direct links.
+    pub(super) linked: Vec<(MessageId, Bytes)>,
+    pub(super) links_made: u64,
+    clock: Duration,
+    happenings: BTreeMap<(Duration, u64), Happening>,
+    order: u64,
+    spins: u32,
+    sockets: BTreeMap<Socket, usize>,
+    links: BTreeMap<LinkId, Half>,
+    next_id: u64,
+}
+
+impl World {
+    /// Members 0 to `count`, connected, with direct links possible or not.
+    pub(super) fn new(count: u8, direct: Direct) -> Self {
+        let mut world = Self::asleep(count, direct);
+        (0..usize::from(count)).for_each(|node| world.start(node));
+        world.settle();
+        world
+    }
+
+    /// The same, with every node still switched off.
+    pub(super) fn asleep(count: u8, direct: Direct) -> Self {
+        let (log, roster) = log_of(count);
+        let coordinator = Coordinator::new(key(COORDINATOR), origin(), log.clone(), roster.clone());
+        let nodes = (0..count).map(|place| {
+            let secret = BoxSecretKey::from_bytes([place + 100; 32]);
+            let exp = T0.plus(Duration::from_secs(90 * 86_400));
+            let first = HeldPrekey { kid: secret.public().kid(), secret, signed: None, exp };
+            let disk = Disk::new(log.clone(), first);
+            Node {
+                key: key(place),
+                endpoint: Endpoint::new(settings(place, 0, &disk), Now::default()),
+                disk,
+                events: Vec::new(),
+                running: false,
+                ahead: Duration::ZERO,
+                batches: 0,
+                crash_at: None,
+                inputs: VecDeque::new(),
+                replies: BTreeMap::new(),
+                socket: None,
+                expecting: BTreeMap::new(),
+                life: 0,
+            }
+        });
+        Self {
+            coordinator,
+            nodes: nodes.collect(),
+            direct,
+            coordinator_up: true,
+            exporter_of_dialler: EXPORTER,
+            linked: Vec::new(),
+            links_made: 0,
+            clock: Duration::from_secs(1),
+            happenings: BTreeMap::new(),
+            order: 0,
+            spins: 0,
+            sockets: BTreeMap::new(),
+            links: BTreeMap::new(),
+            next_id: 1,
+        }
+    }
+
+    // What people and programs do.
+
+    /// Hands a message over; a crash in between is answered by the program's retry under the same id.
+    pub(super) fn send(&mut self, from: usize, to: usize, text: &str) -> MessageId {
+        let id = self.fresh_message_id();
+        for _ in 0..3 {
+            match self.request(from, Request::Send(self.message(Some(id), &[to], text))) {
+                Some(Reply::Sent { id: sent, .. }) => {
+                    assert_eq!(sent, id);
+                    return id;
+                }
+                Some(other) => panic!("{text:?} was answered by {other:?}"),
+                None => {}
+            }
+        }
+        panic!("{text:?} was never answered")
+    }
+
+    pub(super) fn message(&self, id: Option<MessageId>, to: &[usize], text: &str) -> Send {
+        let to = to.iter().map(|node| self.id(*node)).collect();
+        let content = Bytes::copy_from_slice(text.as_bytes());
+        let message = Message { content_type: "text/plain".to_owned(), content, reply_to: None };
+        Send { id, to, message, priority: Priority::Next, life: MESSAGE_LIFE_MAX }
+    }
+
+    pub(super) fn fresh_message_id(&mut self) -> MessageId {
+        let mut id = [0xee; 16];
+        id[8..].copy_from_slice(&self.fresh().to_be_bytes());
+        MessageId(id)
+    }
+
+    /// Asks, runs the node's batch, and gives the answer if there is one already.
+    pub(super) fn request(&mut self, node: usize, request: Request) -> Option<Reply> {
+        let token = self.ask(node, request);
+        self.run_batch(node);
+        self.answer(node, token)
+    }
+
+    /// Asks; the answer comes later.
+    pub(super) fn ask(&mut self, node: usize, request: Request) -> Token {
+        let token = self.fresh();
+        self.nodes[node].inputs.push_back(Input::Request { token, request });
+        token
+    }
+
+    pub(super) fn answer(&mut self, node: usize, token: Token) -> Option<Reply> {
+        self.nodes[node].replies.remove(&token)
+    }
+
+    /// A reader moves past everything there is.
+    pub(super) fn read_all(&mut self, node: usize) {
+        let unread = self.nodes[node].disk.unread();
+        self.request(node, Request::Surface(unread));
+    }
+
+    /// Switches a node on; what it knows is what its disk holds.
+    pub(super) fn start(&mut self, node: usize) {
+        let now = self.now(node);
+        let candidate = format!("127.0.0.1:{}", 7000 + node).parse().expect("an address");
+        let it = &mut self.nodes[node];
+        it.life += 1;
+        let place = u8::try_from(node).expect("few nodes");
+        it.endpoint = Endpoint::new(settings(place, it.life, &it.disk), now);
+        it.running = true;
+        it.inputs.push_back(Input::DirectReady { cert: cert(node), candidates: vec![candidate] });
+    }
+
+    /// Switches a node off between two batches.
+    pub(super) fn stop(&mut self, node: usize) {
+        self.nodes[node].running = false;
+        self.nodes[node].inputs.clear();
+        self.nodes[node].expecting.clear();
+        if let Some(socket) = self.nodes[node].socket.take() {
+            self.sockets.remove(&socket);
+            let acts = self.coordinator.closed(socket);
+            self.carry_out(acts);
+        }
+        let own: Vec<LinkId> =
+            self.links.iter().filter(|(_, half)| half.node == node).map(|(link, _)| *link).collect();
+        own.into_iter().for_each(|link| self.close_link(link));
+    }
+
+    pub(super) fn restart(&mut self, node: usize) {
+        self.stop(node);
+        self.start(node);
+    }
+
+    // What the network and the machines do.
+
+    /// Every direct link breaks; new ones can be made if `direct` says so.
+    pub(super) fn cut_direct(&mut self) {
+        while let Some((link, half)) = self.links.first_key_value() {
+            let (link, node) = (*link, half.node);
+            let life = self.nodes[node].life;
+            self.close_link(link);
+            self.at(Duration::ZERO, Happening::LinkClosed { node, life, link });
+        }
+    }
+
+    /// A node's socket to the coordinator breaks; the node finds a new one by itself.
+    pub(super) fn cut_uplink(&mut self, node: usize) {
+        if let Some(socket) = self.nodes[node].socket {
+            let acts = self.coordinator.closed(socket);
+            self.at(Duration::ZERO, Happening::UplinkClosed(socket));
+            self.carry_out(acts);
+        }
+    }
+
+    pub(super) fn coordinator_down(&mut self) {
+        self.coordinator_up = false;
+        for socket in self.coordinator.restart() {
+            self.at(Duration::ZERO, Happening::UplinkClosed(socket));
+        }
+    }
+
+    /// Appends an entry by Alice or the owner to the mesh log.
+    pub(super) fn sequence(&mut self, entry: WireEntry) {
+        let acts = self.coordinator.sequence(self.coordinator_now(), entry);
+        self.carry_out(acts);
+    }
+
+    /// Hands a node a frame as if it came from its coordinator.
+    pub(super) fn inject(&mut self, node: usize, frame: &ToNode) {
+        self.nodes[node].inputs.push_back(Input::UplinkFrame(frame.encode()));
+    }
+
+    /// Hands a node a frame as if it came on its only direct link.
+    pub(super) fn inject_on_link(&mut self, node: usize, frame: &OnLink) {
+        let link = self.links.iter().find(|(_, half)| half.node == node).map(|(link, _)| *link);
+        let link = link.expect("the node has a direct link");
+        self.nodes[node].inputs.push_back(Input::LinkFrame(link, frame.encode()));
+    }
+
+    // Time.
+
+    /// Runs until nothing is due within two seconds.
+    pub(super) fn settle(&mut self) {
+        while self.next_due().is_some_and(|due| due <= self.clock + Duration::from_secs(2)) {
+            self.turn();
+        }
+    }
+
+    /// Runs until `time` has passed.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let until = self.clock + time;
+        while self.next_due().is_some_and(|due| due <= until) {
+            self.turn();
+        }
+        self.clock = until;
+    }
+
+    // What can be asked of it.
+
+    pub(super) fn id(&self, node: usize) -> PeerId {
+        self.nodes[node].key.id()
+    }
+
+    pub(super) fn endpoint(&self, node: usize) -> &Endpoint {
+        &self.nodes[node].endpoint
+    }
+
+    /// What a node's readers see, in their order.
+    pub(super) fn inbox(&self, node: usize) -> Vec<String> {
+        let rows = self.nodes[node].disk.readable();
+        rows.iter().map(|row| String::from_utf8(row.message.content.to_vec()).expect("text")).collect()
+    }
+
+    /// How far a message got, by the sender's disk.
+    pub(super) fn state(&self, from: usize, id: MessageId, to: usize) -> OutboxState {
+        self.nodes[from].disk.state(id, self.id(to)).expect("the message is in the outbox")
+    }
+
+    /// Every state a message was announced in, in order.
+    pub(super) fn announced(&self, from: usize, id: MessageId) -> Vec<OutboxState> {
+        let states = self.nodes[from].events.iter().filter_map(|event| match event {
+            Event::Outbox { id: of, state, .. } if *of == id => Some(state.clone()),
+            _ => None,
+        });
+        states.collect()
+    }
+
+    /// The bytes a message travelled in, each time it travelled.
+    pub(super) fn carried(&self, id: MessageId) -> Vec<Bytes> {
+        let all = self.coordinator.carried.iter().chain(&self.linked);
+        all.filter(|(of, _)| *of == id).map(|(_, bytes)| bytes.clone()).collect()
+    }
+
+    pub(super) fn alarms(&self, node: usize) -> Vec<String> {
+        let alarms = self.nodes[node].events.iter().filter_map(|event| match event {
+            Event::Alarm(text) => Some(text.clone()),
+            _ => None,
+        });
+        alarms.collect()
+    }
+
+    pub(super) fn is_direct(&self, a: usize, b: usize) -> bool {
+        let bound = |a: usize, b: usize| {
+            let peer = self.endpoint(a).peers.get(&self.id(b));
+            peer.is_some_and(|peer| peer.link.is_some())
+        };
+        bound(a, b) && bound(b, a)
+    }
+
+    pub(super) fn links_open(&self) -> usize {
+        self.links.len() / 2
+    }
+
+    pub(super) fn now(&self, node: usize) -> Now {
+        Now {
+            monotonic: Monotonic::from_origin(self.clock),
+            wall: T0.plus(self.clock).plus(self.nodes[node].ahead),
+        }
+    }
+
+    pub(super) fn coordinator_now(&self) -> Now {
+        Now { monotonic: Monotonic::from_origin(self.clock), wall: T0.plus(self.clock) }
+    }
+
+    // How it works.
+
+    fn fresh(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn at(&mut self, after: Duration, happening: Happening) {
+        self.order += 1;
+        let before = self.happenings.insert((self.clock + after, self.order), happening);
+        assert!(before.is_none(), "happenings are numbered");
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        let happening = self.happenings.keys().next().map(|(at, _)| *at);
+        let nodes =
+            self.nodes.iter().enumerate().filter(|(_, node)| node.running).filter_map(|(place, node)| {
+                let waiting = (!node.inputs.is_empty()).then_some(self.clock);
+                waiting.or_else(|| node.endpoint.poll_timeout(self.now(place)).map(Monotonic::since_origin))
+            });
+        let coordinator = self.coordinator.deadline(self.coordinator_now()).map(Monotonic::since_origin);
+        nodes.chain(happening).chain(coordinator).min().map(|due| due.max(self.clock))
+    }
+
+    /// Moves the clock to what is due next, and lets it happen.
+    fn turn(&mut self) {
+        let due = self.next_due().expect("a turn follows something due");
+        let moved = due > self.clock;
+        self.clock = due;
+        self.spins = if moved { 0 } else { self.spins + 1 };
+        assert!(self.spins < 10_000, "the world spins without time passing");
+        while let Some(entry) = self.happenings.first_entry().filter(|entry| entry.key().0 <= due) {
+            let happening = entry.remove();
+            self.happen(happening);
+        }
+        if self.coordinator.deadline(self.coordinator_now()).is_some_and(|at| at.since_origin() <= due) {
+            let acts = self.coordinator.timeout(self.coordinator_now());
+            self.carry_out(acts);
+        }
+        for node in 0..self.nodes.len() {
+            let now = self.now(node);
+            let it = &mut self.nodes[node];
+            if !it.running {
+                continue;
+            }
+            if it.endpoint.poll_timeout(now).is_some_and(|at| at <= now.monotonic) {
+                it.inputs.push_back(Input::Timeout);
+            }
+            if !it.inputs.is_empty() {
+                self.run_batch(node);
+            }
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::UplinkAnswered { node, socket } => {
+                if self.sockets.get(&socket) != Some(&node) {
+                } else if self.coordinator_up {
+                    self.nodes[node].inputs.push_back(Input::UplinkOpened);
+                    let acts = self.coordinator.opened(self.coordinator_now(), socket);
+                    self.carry_out(acts);
+                } else {
+                    self.happen(Happening::UplinkClosed(socket));
+                }
+            }
+            Happening::ToCoordinator(socket, frame) => {
+                if self.sockets.contains_key(&socket) && self.coordinator_up {
+                    let acts = self.coordinator.frame(self.coordinator_now(), socket, &frame);
+                    self.carry_out(acts);
+                }
+            }
+            Happening::ToNode(socket, frame) => {
+                if let Some(node) = self.sockets.get(&socket) {
+                    self.nodes[*node].inputs.push_back(Input::UplinkFrame(frame.encode()));
+                }
+            }
+            Happening::UplinkClosed(socket) => {
+                if let Some(node) = self.sockets.remove(&socket) {
+                    self.nodes[node].socket = None;
+                    self.nodes[node].inputs.push_back(Input::UplinkClosed("connection lost".to_owned()));
+                }
+            }
+            Happening::Dialled { node, life, conn, peer_cert } => {
+                if self.nodes[node].life == life && self.nodes[node].running {
+                    self.dialled(node, conn, peer_cert);
+                }
+            }
+            Happening::LinkFrame(link, frame) => {
+                if let Some(half) = self.links.get(&link) {
+                    self.nodes[half.node].inputs.push_back(Input::LinkFrame(link, frame));
+                }
+            }
+            Happening::LinkClosed { node, life, link } => {
+                if self.nodes[node].life == life && self.nodes[node].running {
+                    self.nodes[node].inputs.push_back(Input::LinkClosed(link));
+                }
+            }
+        }
+    }
+
+    fn dialled(&mut self, node: usize, conn: ConnId, peer_cert: CertHash) {
+        let peer = (0..self.nodes.len()).find(|peer| cert(*peer) == peer_cert).expect("a known certificate");
+        let expects = self.nodes[peer].running && self.nodes[peer].expecting.get(&conn) == Some(&cert(node));
+        if self.direct == Direct::Blocked || !expects {
+            let why = "no answer".to_owned();
+            return self.nodes[node].inputs.push_back(Input::DialFailed(conn, why));
+        }
+        self.nodes[peer].expecting.remove(&conn);
+        let (here, there) = (self.fresh(), self.fresh());
+        self.links.insert(here, Half { node, other: there });
+        self.links.insert(there, Half { node: peer, other: here });
+        self.links_made += 1;
+        for (link, at, other, dialled) in [(here, node, peer, true), (there, peer, node, false)] {
+            let opened = OpenedLink {
+                link,
+                conn,
+                dialled,
+                transport: BindTransport::Quic,
+                local_cert: cert(at),
+                peer_cert: cert(other),
+                exporter: if dialled { self.exporter_of_dialler } else { EXPORTER },
+                remote: format!("127.0.0.1:{}", 7000 + other),
+            };
+            self.nodes[at].inputs.push_back(Input::LinkOpened(opened));
+        }
+    }
+
+    /// Both ends are gone; the other one is told.
+    fn close_link(&mut self, link: LinkId) {
+        let Some(half) = self.links.remove(&link) else { return };
+        let Some(other) = self.links.remove(&half.other) else { return };
+        let (node, life) = (other.node, self.nodes[other.node].life);
+        self.at(LINK_DELAY, Happening::LinkClosed { node, life, link: half.other });
+    }
+
+    fn carry_out(&mut self, acts: Vec<Act>) {
+        for act in acts {
+            match act {
+                Act::Send(socket, frame) => self.at(RELAY_DELAY, Happening::ToNode(socket, frame)),
+                Act::Close(socket) => self.at(RELAY_DELAY, Happening::UplinkClosed(socket)),
+            }
+        }
+    }
+
+    /// Mutate, drain, commit, act: the host's half of the contract.
+    fn run_batch(&mut self, node: usize) {
+        let now = self.now(node);
+        let it = &mut self.nodes[node];
+        let batch = it.batches;
+        it.batches += 1;
+        for input in std::mem::take(&mut it.inputs) {
+            it.endpoint.handle(now, input);
+        }
+        let (mut writes, mut outputs) = (Vec::new(), Vec::new());
+        loop {
+            it.endpoint.finish_batch(now);
+            let mut answers = Vec::new();
+            while let Some(output) = it.endpoint.poll_output() {
+                match output {
+                    Output::Write(write) => writes.push(write),
+                    Output::LookupSent { token, id } => {
+                        answers.push(Input::Sent { token, rows: it.disk.sent(id) });
+                    }
+                    Output::LookupSeen(keys) => answers.push(Input::Seen { rows: it.disk.seen(&keys) }),
+                    Output::Load(rows) => answers.push(Input::Loaded(it.disk.load(&rows))),
+                    other => outputs.push(other),
+                }
+            }
+            if answers.is_empty() {
+                break;
+            }
+            answers.into_iter().for_each(|answer| it.endpoint.handle(now, answer));
+        }
+        let crash = it.crash_at.filter(|(at, _)| *at == batch).map(|(_, crash)| crash);
+        if crash == Some(Crash::BeforeCommit) {
+            return self.restart(node);
+        }
+        it.disk.commit(writes);
+        if crash == Some(Crash::AfterCommit) {
+            return self.restart(node);
+        }
+        outputs.into_iter().for_each(|output| self.act(node, output));
+    }
+
+    fn act(&mut self, node: usize, output: Output) {
+        match output {
+            Output::Write(_) | Output::LookupSent { .. } | Output::LookupSeen(_) | Output::Load(_) => {
+                unreachable!("done before the commit")
+            }
+            Output::ConnectUplink => {
+                let socket = self.fresh();
+                assert_eq!(self.nodes[node].socket.replace(socket), None, "one uplink at a time");
+                self.sockets.insert(socket, node);
+                self.at(RELAY_DELAY, Happening::UplinkAnswered { node, socket });
+            }
+            Output::CloseUplink(_) => {
+                if let Some(socket) = self.nodes[node].socket.take() {
+                    self.sockets.remove(&socket);
+                    let acts = self.coordinator.closed(socket);
+                    self.carry_out(acts);
+                }
+            }
+            Output::SendUplink(frame) => {
+                if let Some(socket) = self.nodes[node].socket {
+                    self.at(RELAY_DELAY, Happening::ToCoordinator(socket, frame));
+                }
+            }
+            Output::SendLink(link, frame) => self.send_on_link(link, frame),
+            Output::CloseLink(link) => self.close_link(link),
+            Output::Expect { conn, peer_cert } => {
+                self.nodes[node].expecting.insert(conn, peer_cert);
+            }
+            Output::Dial { conn, peer_cert, candidates } => {
+                assert!(!candidates.is_empty(), "a dial has somewhere to go");
+                let life = self.nodes[node].life;
+                self.at(LINK_DELAY, Happening::Dialled { node, life, conn, peer_cert });
+            }
+            Output::Forget(conn) => {
+                self.nodes[node].expecting.remove(&conn);
+            }
+            Output::Reply(token, reply) => {
+                let twice = self.nodes[node].replies.insert(token, reply);
+                assert!(twice.is_none(), "a request is answered once");
+            }
+            Output::Event(event) => self.nodes[node].events.push(event),
+        }
+    }
+
+    fn send_on_link(&mut self, link: LinkId, frame: Bytes) {
+        let Some(half) = self.links.get(&link) else { return };
+        let other = half.other;
+        if let Ok(OnLink::Envelope { envelope }) = OnLink::decode(&frame) {
+            let id = UnverifiedEnvelope::parse(envelope.clone()).expect("well-formed envelopes").header().id;
+            self.linked.push((id, envelope));
+        }
+        if self.direct != Direct::Silent {
+            self.at(LINK_DELAY, Happening::LinkFrame(other, frame));
+        }
+    }
+}
+
+pub(super) fn key(name: u8) -> IdentityKey {
+    IdentityKey::from_seed(&[name + 1; 32])
+}
+
+pub(super) fn owner() -> IdentityKey {
+    key(OWNER)
+}
+
+fn cert(node: usize) -> CertHash {
+    CertHash([u8::try_from(node).expect("few nodes") + 50; 32])
+}
+
+fn origin() -> Origin {
+    "http://127.0.0.1:7700".parse().expect("an origin")
+}
+
+fn settings(place: u8, life: u8, disk: &Disk) -> Settings {
+    let mut entries = disk.entries.iter().map(|entry| WireEntry::parse(entry).expect("a stored entry"));
+    let mut roster = Roster::begin(&entries.next().expect("a genesis")).expect("the genesis holds");
+    entries.for_each(|entry| drop(roster.append(&entry).expect("stored entries hold")));
+    let mut seed = [place + 1; 32];
+    seed[0] = life;
+    Settings {
+        member: key(place),
+        owner: None,
+        roster,
+        revocations: disk.revocations(),
+        on_hold: disk.on_hold(),
+        prekeys: disk.prekeys(),
+        peer_prekeys: disk.peer_prekeys(),
+        outbox: disk.unsettled(),
+        held: disk.held(),
+        conversations: disk.conversations(),
+        next_seqs: disk.next_seqs(),
+        next_outbox_row: disk.next_outbox_row(),
+        next_inbox_row: disk.next_inbox_row(),
+        next_position: disk.next_position(),
+        generation: Generation([place + 1; 8]),
+        fp_secret: [place + 1; 32],
+        floor: disk.floor(),
+        origin: origin(),
+        instance: InstanceId([life; 16]),
+        seed,
+    }
+}
+
+/// The genesis, Alice as admin by the owner, the others as members by Alice.
+fn log_of(count: u8) -> (Vec<Bytes>, Roster) {
+    let params = GenesisParams {
+        coordinators: vec![(key(COORDINATOR).id(), origin())],
+        policy: Policy::default(),
+        nonce: [7; 16],
+        recovery: None,
+        name: Some("acme".to_owned()),
+        ts: T0,
+    };
+    let genesis = WireEntry::genesis(&owner(), params);
+    let mut roster = Roster::begin(&genesis).expect("a sound genesis");
+    let mut log = vec![Bytes::from(genesis.encode())];
+    for place in 0..count {
+        let (author, role) = if place == 0 { (owner(), Role::Admin) } else { (key(0), Role::Member) };
+        let entry = roster.member_add(&author, new_member(place, role), T0);
+        let entry = entry.sequence(&key(COORDINATOR), &roster.mesh_id()).expect("a sound entry");
+        roster.append(&entry).expect("a sound log");
+        log.push(entry.encode().into());
+    }
+    (log, roster)
+}
+
+pub(super) fn new_member(place: u8, role: Role) -> NewMember {
+    let handle = ["alice", "bob", "carol", "dave", "erin"][usize::from(place)];
+    NewMember {
+        id: key(place).id(),
+        role,
+        handle: handle.parse().expect("a handle"),
+        prekey: Some(BoxSecretKey::from_bytes([place + 100; 32]).public()),
+    }
+}
+
+const EXPORTER: [u8; 32] = [9; 32];

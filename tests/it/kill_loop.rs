@@ -1,0 +1,138 @@
+//! The sender, the coordinator and the recipient die at random instants under traffic. Whatever was
+//! acknowledged is in the inbox in the end, once and in order.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use peerloom_tests::wait::{pause, until};
+use peerloom_tests::{Chance, CoordinatorPlan, Mesh, Plan, http};
+use serde_json::{Value, json};
+
+const KILLS: usize = 60;
+const SETTLED_WITHIN: Duration = Duration::from_secs(90);
+
+/// Hands message after message to the sender's daemon, each under its own id, and repeats one until
+/// it is acknowledged: what every careful program does.
+struct Traffic {
+    acknowledged: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<usize>,
+}
+
+impl Traffic {
+    fn start(socket: PathBuf) -> Self {
+        let (acknowledged, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (counted, stopped) = (Arc::clone(&acknowledged), Arc::clone(&stop));
+        let thread = thread::spawn(move || {
+            let mut next = 0;
+            while !stopped.load(Ordering::SeqCst) {
+                // Now one at a time, now a batch in one commit.
+                let count = if next % 7 == 3 { 20 } else { 1 };
+                hand_over(&socket, next, count);
+                next += count;
+                counted.store(next, Ordering::SeqCst);
+            }
+            next
+        });
+        Self { acknowledged, stop, thread }
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    fn end(self) -> usize {
+        self.stop.store(true, Ordering::SeqCst);
+        self.thread.join().expect("the traffic ends well")
+    }
+}
+
+fn hand_over(socket: &PathBuf, first: usize, count: usize) {
+    let send = |n: usize| json!({"to": ["build"], "text": text(n), "id": format!("{n:032x}"), "wait": "none"});
+    let batch = Value::Array((first..first + count).map(send).collect());
+    until("the sender to take a message", SETTLED_WITHIN, || {
+        let answer = if count == 1 {
+            http::on_socket(socket, "POST", "/v1/messages", Some(&batch[0]))?
+        } else {
+            http::on_socket(socket, "POST", "/v1/messages/batch", Some(&batch))?
+        };
+        let taken = answer.text().matches("\"id\":").count() >= count && !answer.text().contains("\"error\":");
+        if answer.status == 200 && taken { Ok(()) } else { Err(format!("{} {}", answer.status, answer.text())) }
+    });
+}
+
+fn text(n: usize) -> String {
+    format!("message {n}")
+}
+
+/// Kills one of the three; waits a moment; brings it back.
+fn kill_one(mesh: &mut Mesh, chance: &mut Chance) -> &'static str {
+    let down_for = Duration::from_millis(chance.below(120));
+    match chance.below(3) {
+        0 => {
+            mesh.node_mut("laptop").kill9();
+            pause(down_for);
+            mesh.node_mut("laptop").start();
+            "sender"
+        }
+        1 => {
+            mesh.coordinator.kill9();
+            pause(down_for);
+            mesh.coordinator.start();
+            "coordinator"
+        }
+        _ => {
+            mesh.node_mut("build").kill9();
+            pause(down_for);
+            mesh.node_mut("build").start();
+            "recipient"
+        }
+    }
+}
+
+#[test]
+fn sixty_kills_under_traffic_lose_nothing_double_nothing_and_keep_the_order() {
+    let mut chance = Chance::new();
+    let mut mesh = Plan::of(&["laptop", "build"]).coordinator(CoordinatorPlan::plain().unlimited()).start();
+    let traffic = Traffic::start(mesh.node("laptop").socket());
+    until("traffic to flow", SETTLED_WITHIN, || if traffic.acknowledged() > 20 { Ok(()) } else { Err(String::new()) });
+
+    let mut killed = std::collections::BTreeMap::new();
+    for _ in 0..KILLS {
+        pause(Duration::from_millis(20 + chance.below(250)));
+        *killed.entry(kill_one(&mut mesh, &mut chance)).or_insert(0) += 1;
+    }
+    let acknowledged = traffic.end();
+
+    eprintln!("{acknowledged} messages acknowledged, killed {killed:?}");
+    assert_eq!(killed.values().sum::<i32>(), 60);
+    let wanted: Vec<String> = (0..acknowledged).map(text).collect();
+    until("every acknowledged message to be in the inbox", SETTLED_WITHIN, || {
+        let found = mesh.node("build").texts();
+        if found.len() >= wanted.len() {
+            return Ok(());
+        }
+        let status = mesh.node("laptop").json(&["status"]);
+        Err(format!(
+            "{} of {}; {status}\n{}\n{}",
+            found.len(),
+            wanted.len(),
+            mesh.node("laptop").tail(),
+            mesh.node("build").tail()
+        ))
+    });
+    let found = mesh.node("build").texts();
+    if let Some(at) = (0..found.len().max(wanted.len())).find(|&n| found.get(n) != wanted.get(n)) {
+        let near = &found[at.saturating_sub(3)..(at + 4).min(found.len())];
+        panic!("message {at} of {} is not in its place: {near:?}", wanted.len());
+    }
+    until("the sender to know it", SETTLED_WITHIN, || {
+        let status = mesh.node("laptop").json(&["status"]);
+        let rows = mesh.node("laptop").api("GET", "/v1/outbox?state=open", None).json();
+        let open = rows["rows"].as_array().map_or(0, Vec::len);
+        if open == 0 { Ok(()) } else { Err(format!("{open} rows open; {status}\n{}", mesh.node("laptop").tail())) }
+    });
+}
