@@ -37,6 +37,10 @@ use reserve::{Disk, Reserve};
 /// million runs before a claim leaves the 63 bits that CBOR statements allow.
 const RUN_SEQ_BITS: u32 = 40;
 
+/// Length of the write-ahead log at which a commit first waits for it to be emptied. Checkpoints
+/// keep it near a quarter of this unless the disk is slower than the mail.
+const LOG_BYTES_MAX: u64 = 128 << 20;
+
 /// Writes of one transaction while the disk is full.
 const SETTLE_ROWS: usize = 64;
 
@@ -252,6 +256,9 @@ impl Store {
     /// Not cancel safe: let it finish.
     pub async fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
         let bytes = batch.iter().map(write::weight).sum();
+        if self.disk.log_bytes() > LOG_BYTES_MAX {
+            self.empty_log().await;
+        }
         let takes_space = batch.iter().any(|write| !write.settles());
         if takes_space && !self.disk.is_ample(bytes) && !self.make_room(bytes).await {
             return self.full(batch).await;

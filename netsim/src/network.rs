@@ -54,8 +54,8 @@ pub(crate) struct Stream {
     pub(crate) purpose: Purpose,
     pub(crate) places: [Place; 2],
     pub(crate) open: [bool; 2],
-    /// Whether the dialler knows that it is made.
-    pub(crate) accepted: bool,
+    /// Which ends know that it is made.
+    pub(crate) announced: [bool; 2],
     cut: bool,
     /// Towards each end.
     ways: [Way; 2],
@@ -95,8 +95,14 @@ impl Network {
     pub(crate) fn connect(&mut self, queue: &mut Queue, purpose: Purpose, places: [Place; 2]) -> StreamId {
         let id = StreamId(self.next);
         self.next += 1;
-        let stream =
-            Stream { purpose, places, open: [true, false], accepted: false, cut: false, ways: [Way::default(), Way::default()] };
+        let stream = Stream {
+            purpose,
+            places,
+            open: [true, false],
+            announced: [false; 2],
+            cut: false,
+            ways: [Way::default(), Way::default()],
+        };
         self.streams.insert(id, stream);
         if !self.is_blocked(places[0], places[1]) {
             let delay = self.delay(&purpose);
@@ -112,6 +118,16 @@ impl Network {
             stream.open[1] = true;
             self.push(queue, id, 0, Carried::Accepted);
         }
+    }
+
+    /// The dialler learned that it is made; of a direct stream the other end is to know too.
+    pub(crate) fn confirm(&mut self, queue: &mut Queue, id: StreamId) {
+        self.push(queue, id, 1, Carried::Accepted);
+    }
+
+    /// The other end takes no stream.
+    pub(crate) fn refuse(&mut self, queue: &mut Queue, id: StreamId) {
+        self.push(queue, id, 0, Carried::End);
     }
 
     /// Sends a frame from one end. Gives the bytes that wait behind a partition.
@@ -168,7 +184,7 @@ impl Network {
     /// Direct streams that are made and not cut.
     pub(crate) fn direct_streams(&self) -> Vec<(StreamId, [Place; 2])> {
         let direct = |stream: &&Stream| match stream.purpose {
-            Purpose::Direct { .. } => stream.accepted && !stream.cut,
+            Purpose::Direct { .. } => stream.announced[0] && !stream.cut,
             Purpose::Uplink => false,
         };
         let made = self.streams.iter().filter(|(_, stream)| direct(stream));

@@ -2,7 +2,11 @@
 //!
 //! Monotonic time is CLOCK_BOOTTIME, which goes on while the machine sleeps, so that leases and
 //! retries that ended during a suspend are over on waking. Where it is missing, CLOCK_MONOTONIC.
+//!
+//! `PEERLOOM_CLOCK_OFFSET_MS`, a signed number of milliseconds, moves the wall clock of a process. It
+//! is for tests of what a node does when its clock is wrong, and deliberately no setting.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use peerloom_proto::{Monotonic, Now, UnixMs};
@@ -46,7 +50,17 @@ fn elapsed(clock: rustix::time::ClockId) -> Duration {
 #[expect(clippy::disallowed_methods, reason = "the one place where the wall clock is read")]
 fn wall() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    let real = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    UnixMs(real.saturating_add_signed(offset_ms()))
+}
+
+#[expect(clippy::disallowed_methods, reason = "no setting: whoever moves a clock on purpose says so by variable only")]
+fn offset_ms() -> i64 {
+    static OFFSET_MS: OnceLock<i64> = OnceLock::new();
+    *OFFSET_MS.get_or_init(|| {
+        let text = std::env::var("PEERLOOM_CLOCK_OFFSET_MS").unwrap_or_default();
+        text.parse().unwrap_or(0)
+    })
 }
 
 /// The instant `after` from here on, for sockets, whose time-outs do not count a suspend.

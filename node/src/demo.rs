@@ -46,22 +46,28 @@ pub(crate) async fn demo(caller: &Caller, args: &DemoArgs) -> Ended {
             Err(Failure::new(Kind::TimedOut, "demo-timeout", text))
         }
         interrupted = tokio::signal::ctrl_c() => match interrupted {
-            Ok(()) => Err(Failure::new(Kind::Failed, "interrupted", "interrupted")),
+            Ok(()) => Err(Failure::new(Kind::Failed, INTERRUPTED, "interrupted; everything is cleaned up")),
             Err(error) => Err(Failure::failed("signal", &error)),
         },
     };
     let place = stage.place();
-    if let Err(failure) = told {
-        let logs = stage.last_words();
-        // Kept for a look: a failed demo is a question.
-        stage.strike(true).await?;
-        for line in logs {
-            caller.out.note(line);
+    match told {
+        Ok(()) => {}
+        Err(failure) if failure.code == INTERRUPTED => {
+            stage.strike(args.keep).await?;
+            return Err(failure);
         }
-        let text = format!("step {:?} failed: {}", narrator.step, failure.text);
-        return Err(
-            Failure { text, ..failure }.next(format!("look into {place}, then rm -r it; peerloom doctor"))
-        );
+        Err(failure) => {
+            let logs = stage.last_words();
+            // Kept for a look: a failed demo is a question.
+            stage.strike(true).await?;
+            for line in logs {
+                caller.out.note(line);
+            }
+            let text = format!("step {:?} failed: {}", narrator.step, failure.text);
+            let next = format!("look into {place}, then rm -r it; peerloom doctor");
+            return Err(Failure { text, ..failure }.next(next));
+        }
     }
     stage.strike(args.keep).await?;
     let elapsed_ms = millis(narrator.began.elapsed());
@@ -124,6 +130,8 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Code of the failure that a person asked for.
+const INTERRUPTED: &str = "interrupted";
 /// Twice what it is promised to take.
 const STORY_TIMEOUT: Duration = Duration::from_secs(60);
 

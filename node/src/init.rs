@@ -147,6 +147,15 @@ pub(crate) async fn make_mesh(
     })
 }
 
+/// The first cause of an error.
+fn root_of(error: &dyn std::error::Error) -> String {
+    let mut root = error;
+    while let Some(source) = root.source() {
+        root = source;
+    }
+    root.to_string()
+}
+
 /// Whether the coordinator is the one that was meant, and its clock close enough.
 pub(crate) fn check_coordinator(
     info: &CoordinatorInfo,
@@ -201,7 +210,13 @@ impl From<InitError> for Failure {
 
 impl From<CoordinatorError> for Failure {
     fn from(error: CoordinatorError) -> Self {
-        let text = chain(&error);
+        let text = match &error {
+            // The layers in between only say that a request failed.
+            CoordinatorError::Unreachable { source, .. } => format!("{error}: {}", root_of(source)),
+            CoordinatorError::Trust { .. }
+            | CoordinatorError::Refused { .. }
+            | CoordinatorError::Malformed { .. } => chain(&error),
+        };
         match error {
             CoordinatorError::Trust { .. } => Self::new(Kind::Failed, "tls-trust", text)
                 .next("install ca-certificates, or name the authority's file in PEERLOOM_CA_FILE"),

@@ -26,6 +26,17 @@ pub(crate) fn init_plan(request: &InitRequest) -> Result<InitPlan, Failure> {
     Ok(InitPlan { name: name.clone(), origin, handle: parse_handle(handle)?, token })
 }
 
+/// Two meshes of one name at one coordinator would only be a mistake.
+pub(crate) fn refuse_same_name(plan: &InitPlan, present: &[MeshInfo]) -> Result<(), Failure> {
+    let InitPlan { name, origin, .. } = plan;
+    if present.iter().any(|mesh| mesh.name == *name && mesh.origin == *origin) {
+        let text = format!("this home has a mesh {name} at {origin} already");
+        return Err(Failure::new(Kind::Conflict, "mesh-exists", text)
+            .next("peerloom up --detach, or choose another name"));
+    }
+    Ok(())
+}
+
 /// Checks what `join` was asked for.
 pub(crate) fn join_plan(request: &JoinRequest, present: Vec<MeshId>) -> Result<JoinPlan, Failure> {
     let JoinRequest { url, code, handle } = request;

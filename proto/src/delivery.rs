@@ -33,7 +33,7 @@ pub(crate) struct Item {
     pub(crate) seq: u64,
     /// When it was sealed.
     ts: UnixMs,
-    exp: UnixMs,
+    pub(crate) exp: UnixMs,
     pub(crate) env_hash: EnvHash,
     pub(crate) kid: Kid,
     pub(crate) seals: u32,
@@ -271,7 +271,7 @@ impl Delivery {
 
     /// Waiting rows, first come first, that were sealed by a clock far ahead of this one: every
     /// recipient would refuse them as from the future.
-    pub(crate) fn from_the_future(&self, peer: &PeerId, now: UnixMs) -> Vec<Row> {
+    pub(crate) fn misdated(&self, peer: &PeerId, now: UnixMs) -> Vec<Row> {
         let Some(rows) = self.ready.get(peer) else { return Vec::new() };
         let ahead = |row: &&Row| self.rows[row].ts > now.plus(CLOCK_SKEW_MAX);
         rows.iter().take_while(ahead).take(RESEAL_ROWS_MAX).copied().collect()

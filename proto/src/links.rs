@@ -17,7 +17,7 @@ use crate::body::{Body, Message, SIGNAL_TYPE};
 use crate::delivery::Via;
 use crate::endpoint::{Endpoint, Event, LinkId, OpenedLink, Output, PathKind};
 use crate::envelope::Priority;
-use crate::id::{CertHash, ConnId, Fingerprint, MessageId, PeerId};
+use crate::id::{CertHash, ConnId, Fingerprint, PeerId};
 use crate::key::BoxSecretKey;
 use crate::limits::{
     CANDIDATES_MAX, DIRECT_IDLE_MAX, DIRECT_LIFE_MAX, HANDSHAKE_TIMEOUT, LINKS_MAX, SIGNAL_LIFE,
@@ -486,7 +486,7 @@ impl Endpoint {
         let content = Bytes::from(signal.encode());
         let message = Message { content_type: SIGNAL_TYPE.to_owned(), content, reply_to: None };
         let body = Body { message, place: None, prekey: self.keyring.current(now.wall).cloned() };
-        let id = MessageId(self.entropy.bytes());
+        let id = self.mint_id(now);
         let fp = Fingerprint(self.entropy.bytes());
         let exp = now.wall.plus(SIGNAL_LIFE);
         // Without a key to seal to there is no one to signal.

@@ -37,7 +37,7 @@ impl Endpoint {
             Via::Uplink if self.peers.get(&peer).is_some_and(|peer| peer.online) => PathKind::Relay,
             Via::Uplink => PathKind::Queue,
         };
-        let misdated = self.delivery.from_the_future(&peer, now.wall);
+        let misdated = self.delivery.misdated(&peer, now.wall);
         if !misdated.is_empty() {
             if !self.delivery.waits_for_store() {
                 self.out(Output::Load(misdated.clone()));

@@ -280,7 +280,8 @@ impl Endpoint {
                 let signed = SignedBytes { stmt: hello.stmt().clone(), sig: hello.sig() };
                 let frame = ToCoordinator::Hello { hello: signed, attestation: Bytes::new() };
                 self.uplink.state = State::AwaitWelcome { since: now.monotonic, hello: Box::new(hello) };
-                self.uplink.skew_ms = Challenge::parse(challenge).ok().map(|theirs| skew_ms(now.wall, theirs.ts));
+                self.uplink.skew_ms =
+                    Challenge::parse(challenge).ok().map(|theirs| skew_ms(now.wall, theirs.ts));
                 self.out(Output::SendUplink(frame.encode()));
             }
             Err(error) => self.hello_failed(now, &error),

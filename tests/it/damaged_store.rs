@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use peerloom_tests::wait::SOON;
@@ -63,6 +64,12 @@ fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     found
+}
+
+/// Puts a key back as it was: for its owner's eyes only.
+fn restore_secret(path: &Path, bytes: &[u8]) {
+    fs::write(path, bytes).expect("it can be restored");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("it is ours");
 }
 
 #[track_caller]
@@ -127,7 +134,7 @@ fn a_node_without_its_key_or_with_a_torn_one_is_refused() {
         assert!(answer.stdout.contains("member.key"), "{torn:?}: {answer:?}");
         assert_eq!(before, contents(build.home()), "{torn:?}");
     }
-    fs::write(&key, &whole).expect("it can be restored");
+    restore_secret(&key, &whole);
     build.up();
 }
 
@@ -177,7 +184,7 @@ fn a_coordinator_whose_key_is_gone_or_torn_is_refused_and_makes_no_other() {
         assert!(answer.stderr.contains("coordinator.key"), "{answer:?}");
         assert_eq!(fs::read(&key).ok().as_deref(), torn, "it was left as it is");
     }
-    fs::write(&key, &whole).expect("it can be restored");
+    restore_secret(&key, &whole);
     mesh.coordinator.start();
     mesh.node("laptop").send("build", "all is well");
 }

@@ -19,6 +19,8 @@ fn the_first_five_minutes_go_as_they_are_written() {
     let invite = read_invite(&invited.stdout, &origin);
     build.run_with(&["join", &invite.url, "--name", "build"], &invite.code).ok();
     build.up_detached(&[]);
+    // Nobody types faster than a node connects; a test does.
+    laptop.await_online("build", true);
 
     let sent = laptop.run(&["send", "build", "hello from behind a NAT"]).ok();
     assert!(sent.stdout.starts_with("stored at build in "), "{}", sent.stdout);

@@ -14,7 +14,7 @@ fn a_revoked_member_is_refused_everywhere_and_its_senders_are_told() {
     let waiting = mesh.node("vps").json(&["send", "build", "too late", "--wait", "accepted"]);
     let waiting = waiting["id"].as_str().expect("an id").to_owned();
 
-    mesh.node("laptop").json(&["revoke", "build", "--reason", "machine sold"]);
+    mesh.node("laptop").json(&["revoke", "build", "--reason", "lost"]);
 
     let row = mesh.node("vps").await_state(&waiting, &["rejected"]);
     assert_eq!(row["code"], "revoked", "{row}");

@@ -49,8 +49,10 @@ fn one_envelope_is_byte_identical_on_the_direct_link_on_the_relay_and_in_the_mai
 
     // Once received the message is one message, and its mail is gone.
     build.let_in();
-    mesh.node("laptop").await_state(&hex::encode(ID), &["stored"]);
-    build.until("the text, once", |build| (build.inbox() == ["warm up", "one sealing"]).then_some(()));
+    build.until("the sender to know that it is stored", |_| {
+        (mesh.node("laptop").state(&hex::encode(ID)) == "stored").then_some(())
+    });
+    assert_eq!(build.inbox(), ["warm up", "one sealing"]);
     let hash = envelope(&in_mailbox).expect("an envelope").env_hash();
     until("the mailbox to let it go", SOON, || {
         let hashes = sql::blobs(&mesh.coordinator.database(), "SELECT env_hash FROM mail WHERE kind = 0");

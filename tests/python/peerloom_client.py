@@ -301,6 +301,7 @@ class Link:
 
     def __init__(self, origin, log, member, instance=None, counter=1):
         self.log, self.member, self.origin, self.waiting, self.receipts = log, member, origin, [], {}
+        self.taken = 0  # mail that came on this socket, signals included
         self.instance = instance or os.urandom(16)
         url = origin.replace("http", "ws", 1) + "/v2/link"
         self.socket = connect_websocket(url, compression=None, max_size=FRAME_BYTES_MAX + 4096, ping_interval=None)
@@ -400,6 +401,7 @@ class Link:
         and what must be refused is refused."""
         while True:
             claim, queued, wire = self.expect(MAIL, timeout=timeout)
+            self.taken += 1
             opened = self._take(claim, wire)
             if opened:
                 opened.queued = queued

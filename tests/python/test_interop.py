@@ -14,10 +14,11 @@ import tempfile
 import time
 import traceback
 
+import check_replay
 from check_vectors import Vectors
-from peerloom_bytes import BoxKey, Refused, SigningKey, b64, now_ms, read_prekey, unb64
+from peerloom_bytes import BoxKey, Refused, SigningKey, b64, encode, now_ms, read_prekey, unb64
 from peerloom_client import (APPEND, APPENDED, ENTRIES, INVITE, LOG_FROM, MAIL, PING, PONG, PRESENCE, PUT,
-                             RECEIPT_IN, RETRY, STORED, HttpError, Link, Member, http, join, seal_dm)
+                             RECEIPT_IN, RETRY, SIGNAL, STORED, HttpError, Link, Member, http, join, seal_dm)
 from peerloom_log import Code, MeshLog, make_cap, make_revoke
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -123,6 +124,7 @@ def among_python_members(origin):
     by_relay(a, b)
     b = by_mailbox(a, b)
     a, b = after_cuts(a, b)
+    b = signalled(a, b)
     c = by_invite(origin, a, log)
     revoked(a, b, c)
     b.goodbye()
@@ -214,6 +216,24 @@ def after_cuts(a, b):
     a.expect(PONG)
     expect(not a.waiting_of(RECEIPT_IN), "once settled, the receipt does not come again")
     return a, b
+
+
+def signalled(a, b):
+    """A signal gets no receipt: settling ends it."""
+    echo = encode({0: 3, 1: os.urandom(16)})
+    signal = seal_dm(a.member, a.log, b.member.public, b.member.prekey.public, SIGNAL, echo, placed=False,
+                     life_ms=60_000)
+    before = a.taken
+    a.put(signal)
+    with_nobody_reading(b)
+    with_nobody_reading(a)
+    expect(a.taken == before + 1, "an echo is replied to")
+    b = again(b, 4)
+    b.send(PING, 1)
+    b.expect(PONG)
+    with_nobody_reading(b)
+    expect(not b.taken, "settled, it is not offered again")
+    return b
 
 
 def by_invite(origin, a, log):
@@ -384,6 +404,7 @@ def main():
             directory = pathlib.Path(name)
             with coordinator(given.coordinator.resolve(), directory) as running:
                 origin = origin_of(running)
+                fact(f"replay: {check_replay.check(origin)} logs judged as the coordinator judges them")
                 among_python_members(origin)
                 with_daemon(origin, given.peerloom.resolve(), directory)
     except (AssertionError, Refused, HttpError, OSError, TimeoutError):

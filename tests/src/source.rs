@@ -18,12 +18,24 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// The text without its tests: from the first `#[cfg(test)]` that opens a block to the end.
-    ///
-    /// Tests stand last in a file (layout.md), so nothing after them is missed.
-    pub fn without_tests(&self) -> &str {
-        let tests = self.text.find("#[cfg(test)]\nmod tests {").or_else(|| self.text.find("#[cfg(test)]\npub(crate) mod tests {"));
-        &self.text[..tests.unwrap_or(self.text.len())]
+    /// The text with what is compiled for tests only left blank, so that line numbers stay.
+    pub fn without_tests(&self) -> String {
+        let mut left = String::with_capacity(self.text.len());
+        let mut skipping: Option<&str> = None;
+        for line in self.text.lines() {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            if skipping.is_none() && line.trim() == "#[cfg(test)]" {
+                skipping = Some(indent);
+            }
+            match skipping {
+                // The item ends with a brace, or a semicolon, as far in as it began.
+                Some(begin) if indent == begin && (line.trim() == "}" || line.ends_with([';', ','])) => skipping = None,
+                Some(_) => {}
+                None => left.push_str(line),
+            }
+            left.push('\n');
+        }
+        left
     }
 
     /// Whether it is a test, a bench or harness as a whole.
@@ -33,9 +45,10 @@ impl SourceFile {
     }
 
     /// The lines that are code, numbered from 1: no comments, no tests.
-    pub fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self.without_tests().lines().enumerate();
-        lines.map(|(index, line)| (index + 1, line)).filter(|(_, line)| !line.trim_start().starts_with("//"))
+    pub fn code_lines(&self) -> Vec<(usize, String)> {
+        let text = self.without_tests();
+        let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.to_owned()));
+        lines.filter(|(_, line)| !line.trim_start().starts_with("//")).collect()
     }
 }
 
@@ -74,5 +87,19 @@ fn collect(dir: &Path, endings: &[&str], found: &mut Vec<SourceFile>) {
             let relative = path.strip_prefix(root()).expect("it stands below the root").display().to_string();
             found.push(SourceFile { path: relative, text: fs::read_to_string(&path).expect("sources are UTF-8") });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_only_for_tests_is_left_out_and_lines_keep_their_numbers() {
+        let text = "a\n#[cfg(test)]\nuse x;\nb\nimpl T {\n    #[cfg(test)]\n    fn f() {\n        c\n    }\n    d\n}\n#[cfg(test)]\nmod tests {\n    e\n}\n";
+        let file = SourceFile { path: "a.rs".to_owned(), text: text.to_owned() };
+        let kept: Vec<(usize, String)> = file.code_lines().into_iter().filter(|(_, line)| !line.is_empty()).collect();
+        let kept: Vec<(usize, &str)> = kept.iter().map(|(at, line)| (*at, line.trim())).collect();
+        assert_eq!(kept, [(1, "a"), (4, "b"), (5, "impl T {"), (10, "d"), (11, "}")]);
     }
 }

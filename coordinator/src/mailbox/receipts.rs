@@ -91,13 +91,17 @@ impl Hub {
         (recent.mesh == *mesh && recent.to == *to).then_some(recent.seq)
     }
 
-    /// A node has made receipts and notices durable.
+    /// A node has made receipts and notices durable, or lets go of mail that it cannot receipt:
+    /// signals, and what no member sealed. Kept, such mail would fill its claim again every lease.
     pub(crate) fn settle(&mut self, (mesh_id, id): (MeshId, PeerId), claims: &[Claim]) {
         for seq in claims {
             let Some(queue) = self.queue_mut(&mesh_id, &id) else { return };
-            if queue.handed_out(*seq).is_some_and(|item| item.kind != MailKind::Envelope) {
-                queue.end(*seq);
-                self.delete(*seq, mesh_id, id, None);
+            let Some(item) = queue.end(*seq) else { continue };
+            let deleted = self.delete(*seq, mesh_id, id, None);
+            if deleted == Deletion::NeverWritten && item.kind == MailKind::Envelope {
+                // It is not on the disk and need not be: the sender has nothing more to do.
+                self.recent.safe(&item.env_hash, *seq);
+                self.accept_member(&mesh_id, &item.from, vec![item.env_hash]);
             }
         }
         self.pump(mesh_id, id);

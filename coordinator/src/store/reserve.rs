@@ -37,8 +37,13 @@ impl Disk {
     /// Whether `bytes` of mail fit beside a whole log that still has to move into the database.
     /// Answered by two system calls; the usual case.
     pub(super) fn is_ample(&self, bytes: u64) -> bool {
-        let log = fs::metadata(self.database.with_extension("db-wal")).map_or(0, |log| log.len());
+        let log = self.log_bytes();
         self.free().is_none_or(|free| free >= log + 2 * cost(bytes) + HEADROOM_BYTES)
+    }
+
+    /// Length of the write-ahead log's file.
+    pub(super) fn log_bytes(&self) -> u64 {
+        fs::metadata(self.database.with_extension("db-wal")).map_or(0, |log| log.len())
     }
 
     /// Whether `bytes` of mail fit once the log is empty, pages that are free inside the database

@@ -250,7 +250,8 @@ async fn with_mail(dir: &Path) {
 
 #[tokio::test]
 async fn a_damaged_database_is_refused_and_stays_byte_for_byte() {
-    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
         ("header", |bytes| bytes[..16].fill(0)),
         ("page", |bytes| bytes[4096 * 20..4096 * 24].fill(0xa5)),
         ("cut", |bytes| bytes.truncate(bytes.len() / 2)),

@@ -13,7 +13,7 @@ use super::mail::{Mail, Plan, accept_some, put_all, seal_all};
 use super::mesh::LoadMesh;
 use super::process::Coordinator;
 use super::report::Figure;
-use super::stats::{Samples, millis, rate};
+use super::stats::{Samples, micros_each, millis, rate};
 
 /// Recipients who are away. Their queues hold 100,000 messages each.
 const RECIPIENTS: usize = 7;
@@ -61,7 +61,9 @@ pub(crate) fn run(stage: &Stage, args: &AcceptArgs) -> anyhow::Result<Vec<Figure
     let steady = seal_all(&mesh, plan(&from[..1], args.rate * args.seconds), &stage.progress)?;
     let latency = at_rate(&mesh, &steady[0], args.rate, stage)?;
     let mails = seal_all(&mesh, plan(&from, args.messages / args.senders), &stage.progress)?;
+    let before = coordinator.process.cpu()?;
     let took = put_all(&mesh, &mails, &stage.progress)?;
+    let used = coordinator.process.cpu()?.saturating_sub(before);
     let count = mails.iter().map(Mail::len).sum();
 
     let name =
@@ -73,6 +75,7 @@ pub(crate) fn run(stage: &Stage, args: &AcceptArgs) -> anyhow::Result<Vec<Figure
         Figure::plain(format!("put to accepted {at}, p50"), millis(latency.median()), "ms"),
         Figure::at_most(format!("put to accepted {at}, p99"), millis(latency.percentile(99)), "ms", 5.0),
         Figure::plain(format!("put to accepted {at}, max"), millis(latency.max()), "ms"),
+        Figure::plain("coordinator's processor time a message", micros_each(count, used), "µs"),
         Figure::plain("coordinator's memory afterwards", coordinator.process.resident_mib()?, "MiB"),
     ])
 }

@@ -20,7 +20,7 @@ use super::Stage;
 use super::http::{Http, head};
 use super::process::{Coordinator, Node, wait_for};
 use super::report::Figure;
-use super::stats::{Samples, millis, rate};
+use super::stats::{Samples, micros_each, millis, rate};
 
 /// Calls that may be under way at the steady rate, each on a connection of its own.
 const CALLERS: usize = 32;
@@ -58,7 +58,12 @@ impl DirectArgs {
 pub(crate) fn run(stage: &Stage, args: &DirectArgs) -> anyhow::Result<Vec<Figure>> {
     let mut pair = Pair::connect(stage)?;
     let steadily = steady(&mut pair, stage, args)?;
+    let cpu = |pair: &Pair| anyhow::Ok((pair.sender.cpu()?, pair.recipient.cpu()?));
+    let before = cpu(&pair)?;
     let batched = pipelined(&mut pair, stage, args)?;
+    let after = cpu(&pair)?;
+    let sender_used = after.0.saturating_sub(before.0);
+    let recipient_used = after.1.saturating_sub(before.1);
     let (latency, whole, accepts) =
         (&steadily.accept_to_stored, &steadily.due_to_stored, &steadily.due_to_accept);
     let at = format!("at {} msg/s of {} B", args.rate, args.bytes);
@@ -84,6 +89,12 @@ pub(crate) fn run(stage: &Stage, args: &DirectArgs) -> anyhow::Result<Vec<Figure
         Figure::plain("  until accepted by the API", rate(args.messages, batched.accepted), "msg/s"),
         Figure::plain("  messages", args.messages as f64, ""),
         Figure::plain("  events the reader was too slow for", batched.missed as f64, ""),
+        Figure::plain("  sender's processor time a message", micros_each(args.messages, sender_used), "µs"),
+        Figure::plain(
+            "  recipient's processor time a message",
+            micros_each(args.messages, recipient_used),
+            "µs",
+        ),
         Figure::plain("sender's memory afterwards", pair.sender.resident_mib()?, "MiB"),
         Figure::plain("recipient's memory afterwards", pair.recipient.resident_mib()?, "MiB"),
     ])

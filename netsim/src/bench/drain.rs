@@ -17,7 +17,7 @@ use super::mail::{Mail, Plan, Tail, accept_some, put_all, seal_all, tail};
 use super::mesh::LoadMesh;
 use super::process::{Coordinator, Node};
 use super::report::Figure;
-use super::stats::rate;
+use super::stats::{micros_each, rate};
 
 /// Senders who filled the mailbox; receipts are batched by sender.
 const SENDERS: usize = 4;
@@ -82,6 +82,7 @@ fn to_load(stage: &Stage, args: &DrainArgs) -> anyhow::Result<Vec<Figure>> {
     let mut link = mesh.hello(SENDERS)?;
     // The coordinator first tells who is there; that is not mail.
     std::thread::sleep(Duration::from_millis(300));
+    let before = coordinator.process.cpu()?;
     let began = Instant::now();
     link.send(&CLAIM)?;
     while drain.received < count {
@@ -94,6 +95,7 @@ fn to_load(stage: &Stage, args: &DrainArgs) -> anyhow::Result<Vec<Figure>> {
     link.write(last[0].frame(0))?;
     while accept_some(&mut link, |_| {})? == 0 {}
     let took = began.elapsed();
+    let used = coordinator.process.cpu()?.saturating_sub(before);
     link.close();
     let ended = coordinator.settled_metric("receipted_total", count)?;
     ensure!(ended == count, "the coordinator counts {ended} of {count} as receipted");
@@ -101,6 +103,7 @@ fn to_load(stage: &Stage, args: &DrainArgs) -> anyhow::Result<Vec<Figure>> {
         Figure::at_least("drained to a load client, deleted durably", rate(count, took), "msg/s", 40_000.0),
         Figure::plain("drained to a load client, last receipt sent", rate(count, receipted), "msg/s"),
         Figure::plain("messages", count as f64, ""),
+        Figure::plain("coordinator's processor time a message", micros_each(count, used), "µs"),
         Figure::plain("receipts", f64::from(drain.receipts), ""),
     ])
 }
@@ -227,6 +230,7 @@ fn to_node(stage: &Stage, args: &DrainArgs) -> anyhow::Result<Vec<Figure>> {
     put_all(&mesh, &mails, &stage.progress)?;
     let count: usize = mails.iter().map(Mail::len).sum();
 
+    let before = coordinator.process.cpu()?;
     let began = Instant::now();
     node.spawn()?;
     let mut first = None;
@@ -243,6 +247,7 @@ fn to_node(stage: &Stage, args: &DrainArgs) -> anyhow::Result<Vec<Figure>> {
         std::thread::sleep(Duration::from_millis(20));
     }
     let took = began.elapsed();
+    let used = coordinator.process.cpu()?.saturating_sub(before);
     let (first_count, first_at) = first.context("the loop ends after the first receipt")?;
     let newest = node.inbox_newest()?;
     ensure!(newest as usize == count, "the inbox ends at position {newest}, not {count}");
@@ -259,6 +264,8 @@ fn to_node(stage: &Stage, args: &DrainArgs) -> anyhow::Result<Vec<Figure>> {
             "msg/s",
         ),
         Figure::plain("messages", count as f64, ""),
+        Figure::plain("node's processor time a message", micros_each(count, node.cpu()?), "µs"),
+        Figure::plain("coordinator's processor time a message", micros_each(count, used), "µs"),
         Figure::plain("node's memory afterwards", node.resident_mib()?, "MiB"),
     ])
 }

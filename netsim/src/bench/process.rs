@@ -22,6 +22,10 @@ const END_TIMEOUT: Duration = Duration::from_secs(15);
 /// Between two looks at something that will be so soon.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// Unit of the times in `/proc/PID/stat`: what the kernel shows to programs is 100 on every
+/// architecture (proc(5), `USER_HZ`).
+const TICKS_PER_SECOND: u32 = 100;
+
 /// The programs that are measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Binaries {
@@ -75,6 +79,14 @@ impl Process {
         Ok(self.resident_bytes()? as f64 / f64::from(1 << 20))
     }
 
+    /// The processor time it has used, by all its threads.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
+        let ticks = ticks_in(&stat).with_context(|| format!("{path} has no times"))?;
+        Ok(Duration::from_secs(ticks) / TICKS_PER_SECOND)
+    }
+
     fn end(&mut self) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let asked = pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
@@ -107,6 +119,14 @@ fn resident_in(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1_024)
+}
+
+/// User and system time: fields 14 and 15, counted behind the name, which may hold anything.
+fn ticks_in(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
 }
 
 /// A coordinator that takes what a load client gives it.
@@ -256,6 +276,11 @@ impl Node {
         self.process.as_ref().context("the daemon is not up")?.resident_mib()
     }
 
+    /// The processor time its daemon has used.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        self.process.as_ref().context("the daemon is not up")?.cpu()
+    }
+
     /// A connection to its API.
     pub(crate) fn api(&self) -> anyhow::Result<Http<std::os::unix::net::UnixStream>> {
         http::unix(&self.home.join("api.sock"))
@@ -308,7 +333,13 @@ fn tail(log: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::resident_in;
+    use super::{resident_in, ticks_in};
+
+    #[test]
+    fn processor_time_is_read_behind_a_name_with_brackets_and_blanks() {
+        assert_eq!(ticks_in("7 (a) b) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 4 0 100"), Some(300));
+        assert_eq!(ticks_in("7 (a"), None);
+    }
 
     #[test]
     fn resident_memory_is_read_in_bytes() {

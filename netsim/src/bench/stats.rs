@@ -42,6 +42,12 @@ pub(crate) fn rate(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64().max(f64::EPSILON)
 }
 
+/// Processor time a message, in microseconds.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+pub(crate) fn micros_each(count: usize, took: Duration) -> f64 {
+    took.as_secs_f64() * 1e6 / count.max(1) as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,10 +30,7 @@ pub(crate) struct Client {
 impl Client {
     /// For the daemon of `home`; `mesh` is sent along with every call.
     pub(crate) fn new(home: &Home, mesh: Option<&str>) -> Result<Self, Failure> {
-        let socket = home.socket().map_err(|error| {
-            Failure::failed("socket-path", &error)
-                .next("set PEERLOOM_HOME to a directory with a shorter path")
-        })?;
+        let socket = home.socket()?;
         Ok(Self { home: home.clone(), socket, mesh: mesh.map(str::to_owned) })
     }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use axum::extract::DefaultBodyLimit;
 use axum::serve::Listener;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::{Api, openapi};
@@ -89,7 +90,8 @@ impl Listener for ApiSocket {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) if self.admits(&stream) => return (stream, ()),
-                Ok((stream, _)) => refuse(stream).await,
+                // Apart from the loop: a caller that says nothing must not hold up the others.
+                Ok((stream, _)) => drop(tokio::spawn(refuse(stream))),
                 Err(error) => {
                     // Out of descriptors, most likely: others may be closed in the meantime.
                     warn!(%error, "A call could not be accepted.");
@@ -122,8 +124,21 @@ async fn refuse(mut stream: UnixStream) {
         "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
-    // Whoever it is may be gone already; that is its own affair.
-    stream.write_all(answer.as_bytes()).await.unwrap_or(());
+    // An answer that comes before the question is none to an HTTP client, and closing on unread
+    // bytes would take it back. Whoever it is may be gone already; that is its own affair.
+    let told = async {
+        let mut unread = [0; 4096];
+        if stream.read(&mut unread).await? == 0 {
+            return Ok(());
+        }
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    };
+    if !matches!(timeout(REFUSAL_TIMEOUT, told).await, Ok(Ok(()))) {
+        debug!("The refused caller did not hear it out.");
+    }
 }
 
 async fn no_route() -> Failure {
@@ -140,5 +155,10 @@ const SOCKET_MODE: u32 = 0o600;
 const ROOT: u32 = 0;
 /// One call's body: thousands of messages of a batch, or the largest message as escaped JSON.
 const BODY_BYTES_MAX: usize = 64 << 20;
+/// Longest attention for a caller that is sent away.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two attempts to accept after a failure.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

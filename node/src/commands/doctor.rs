@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use super::up::last_failure;
 use super::{Caller, DONE, Ended};
 use crate::api::shapes::{CheckLevel, DoctorCheck, DoctorShape};
 use crate::clock::Clock;
@@ -28,6 +29,7 @@ pub(super) async fn doctor(caller: &Caller) -> Ended {
         }
         Err(failure) => {
             checks.push(check("daemon", CheckLevel::Fail, failure.text, failure.next));
+            checks.extend(last_start(caller));
             checks.extend(without_daemon(caller).await);
         }
     }
@@ -163,6 +165,12 @@ fn disk_level(free: u64) -> DoctorCheck {
         DISK_FAIL..DISK_WARN => check("disk", CheckLevel::Warn, text, "free some space soon"),
         DISK_WARN.. => check("disk", CheckLevel::Ok, text, ""),
     }
+}
+
+/// Why the last detached start failed, if it did.
+fn last_start(caller: &Caller) -> Option<DoctorCheck> {
+    let failure = last_failure(&caller.home)?;
+    Some(check("last start", CheckLevel::Fail, failure.text, failure.next))
 }
 
 /// Asks each mesh's coordinator from here.

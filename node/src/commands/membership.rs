@@ -3,8 +3,6 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use peerloom_proto::Origin;
-
 use super::{Caller, DONE, Ended};
 use crate::api::shapes::{DoneShape, InitRequest, InitShape, JoinRequest, JoinShape};
 use crate::cli::{InitArgs, JoinArgs};
@@ -12,7 +10,7 @@ use crate::clock::Clock;
 use crate::failure::{Failure, Kind};
 use crate::init::make_mesh;
 use crate::join::join_mesh;
-use crate::membership::{init_plan, join_plan, parse_handle, present_init, present_join};
+use crate::membership::{init_plan, join_plan, parse_handle, present_init, present_join, refuse_same_name};
 use crate::render::progress::Progress;
 use crate::render::text::one_line;
 use crate::render::{Echo, ask};
@@ -53,23 +51,12 @@ async fn make_once(caller: &Caller, request: &InitRequest) -> Result<InitShape, 
     }
     let plan = init_plan(request)?;
     let lock = caller.home.lock()?;
-    refuse_same_name(caller, &plan.name, &plan.origin)?;
+    refuse_same_name(&plan, &caller.home.meshes()?)?;
     let made = make_mesh(plan, caller.config()?.ca_file.as_deref(), Clock::start().now().wall).await?;
     let (owner, member, recovery) = (made.owner, made.member, made.recovery);
     let info = caller.home.create_mesh(made.mesh).await?;
     drop(lock);
     Ok(present_init(&info, member, owner, &recovery))
-}
-
-/// Two meshes of one name at one coordinator would only be a mistake.
-fn refuse_same_name(caller: &Caller, name: &str, origin: &Origin) -> Result<(), Failure> {
-    let meshes = caller.home.meshes()?;
-    if meshes.iter().any(|mesh| mesh.name == name && mesh.origin == *origin) {
-        let text = format!("this home has a mesh {name} at {origin} already");
-        return Err(Failure::new(Kind::Conflict, "mesh-exists", text)
-            .next("peerloom up --detach, or choose another name"));
-    }
-    Ok(())
 }
 
 pub(super) fn show_made(caller: &Caller, made: &InitShape) -> Result<(), Failure> {

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use crate::api::shapes::{InitRequest, StatusShape};
 use crate::cli::UpArgs;
 use crate::daemon::Daemon;
 use crate::failure::{ErrorDocument, Failure, Kind, SCHEMA_VERSION, chain};
+use crate::home::Home;
 use crate::local_coordinator::LocalCoordinator;
 use crate::render::progress::Progress;
 use crate::telemetry;
@@ -115,7 +117,7 @@ fn show_up(caller: &Caller, status: &StatusShape, what: &str) -> Ended {
 /// Starts this program again and waits until it answers or ends.
 async fn start_detached(caller: &Caller) -> Ended {
     caller.home.create()?;
-    let path = caller.home.log_dir().join("up.json");
+    let path = said(&caller.home);
     let failed = |error: io::Error| {
         Failure::new(Kind::Failed, "home", format!("failed to write {}: {error}", path.display()))
     };
@@ -134,7 +136,7 @@ async fn start_detached(caller: &Caller) -> Ended {
         .spawn()
         .map_err(|error| Failure::failed("spawn", &error))?;
     let waiting = Progress::spinner(caller.out, "starting");
-    wait_until_up(caller, &mut child, &path).await?;
+    wait_until_up(caller, &mut child).await?;
     let status = wait_until_connected(&Client::new(&caller.home, None)?).await?;
     drop(waiting);
     show_up(caller, &status, "the node is up")
@@ -154,7 +156,7 @@ async fn wait_until_connected(client: &Client) -> Result<StatusShape, Failure> {
     }
 }
 
-async fn wait_until_up(caller: &Caller, child: &mut Child, said: &std::path::Path) -> Result<(), Failure> {
+async fn wait_until_up(caller: &Caller, child: &mut Child) -> Result<(), Failure> {
     let client = caller.client()?;
     let deadline = Instant::now() + START_TIMEOUT;
     loop {
@@ -162,7 +164,7 @@ async fn wait_until_up(caller: &Caller, child: &mut Child, said: &std::path::Pat
             return Ok(());
         }
         if let Some(status) = child.try_wait().map_err(|error| Failure::failed("spawn", &error))? {
-            return Err(why_ended(said, status));
+            return Err(why_ended(&caller.home, status));
         }
         if Instant::now() >= deadline {
             let text = format!(
@@ -176,15 +178,24 @@ async fn wait_until_up(caller: &Caller, child: &mut Child, said: &std::path::Pat
     }
 }
 
-/// What the detached node said before it ended.
-fn why_ended(said: &std::path::Path, status: std::process::ExitStatus) -> Failure {
-    let text = std::fs::read_to_string(said).unwrap_or_default();
-    let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
-    match serde_json::from_str::<ErrorDocument>(last) {
-        Ok(document) => Failure::from_json(0, document),
-        Err(_) => Failure::new(Kind::Failed, "start", format!("the node ended at once ({status})"))
-            .next("peerloom logs"),
-    }
+/// Where a detached node says that it is ready, or why not.
+fn said(home: &Home) -> PathBuf {
+    home.log_dir().join("up.json")
+}
+
+/// Why the last detached start failed; none if it did not, or there was none.
+pub(super) fn last_failure(home: &Home) -> Option<Failure> {
+    let text = std::fs::read_to_string(said(home)).ok()?;
+    let last = text.lines().rfind(|line| !line.trim().is_empty())?;
+    serde_json::from_str::<ErrorDocument>(last).ok().map(|document| Failure::from_json(0, document))
+}
+
+fn why_ended(home: &Home, status: std::process::ExitStatus) -> Failure {
+    let unsaid = || {
+        Failure::new(Kind::Failed, "start", format!("the node ended at once ({status})"))
+            .next("peerloom logs")
+    };
+    last_failure(home).unwrap_or_else(unsaid)
 }
 
 /// The daemon itself, until it is told to stop.

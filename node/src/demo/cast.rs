@@ -49,6 +49,7 @@ impl Stage {
     /// Makes the directory; nothing runs yet.
     pub(super) fn build() -> Result<Self, Failure> {
         let program = std::env::current_exe().map_err(|error| Failure::failed("executable", &error))?;
+        let coordinator = beside_this_program()?;
         let root = std::env::temp_dir().join(format!("peerloom-demo-{}", hex_of(&*random::<4>())));
         let failed = |error: std::io::Error| {
             Failure::new(Kind::Failed, "demo", format!("failed to make {}: {error}", root.display()))
@@ -63,8 +64,8 @@ impl Stage {
             laptop: node("laptop"),
             build: node("build"),
             origin: format!("http://127.0.0.1:{port}"),
+            program: coordinator,
             coordinator: None,
-            program: beside_this_program()?,
             root,
         })
     }

@@ -109,10 +109,12 @@ impl From<SelectError> for Failure {
                 Self::new(Kind::NoMesh, "no-such-mesh", format!("{text}; here: {}", have.join(", ")))
                     .next("peerloom status")
             }
-            SelectError::Ambiguous { candidates, .. } => {
+            SelectError::Ambiguous { selector, candidates } => {
                 let listed: Vec<String> =
                     candidates.iter().map(|(name, id)| format!("{name} ({})", id.short())).collect();
-                Self::new(Kind::NotFound, "ambiguous-mesh", format!("{text}: {}", listed.join(", ")))
+                let what =
+                    if selector.is_some() { text } else { "this node is in several meshes".to_owned() };
+                Self::new(Kind::NotFound, "ambiguous-mesh", format!("{what}: {}", listed.join(", ")))
                     .next("pass --mesh NAME, or the beginning of its id")
             }
         }

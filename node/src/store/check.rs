@@ -12,7 +12,12 @@ use super::{StoreError, close, reading_options};
 /// never copies the WAL into the file.
 pub(super) async fn examine(path: &Path) -> Result<(), StoreError> {
     examine_header(path)?;
-    let mut conn = reading_options(path).connect().await?;
+    // Without a log to fold in, "immutable" keeps SQLite from making its side files beside a store
+    // that may be refused. Nobody else writes: the caller holds the home's lock.
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let log_is_empty = std::fs::metadata(log).map_or(true, |log| log.len() == 0);
+    let mut conn = reading_options(path).immutable(log_is_empty).connect().await?;
     let looked = examine_content(&mut conn, path).await;
     close(conn).await?;
     looked

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use peerloom_proto::limits::{FRAME_BYTES_MAX, RECEIPT_BYTES_MAX, STATEMENT_BYTES_MAX};
 use peerloom_proto::wire::{OnLink, ToCoordinator, ToNode};
 use peerloom_proto::{
-    Bind, BindCheck, Body, Challenge, EntryKind, Handle, Header, Hello, HelloCheck, InviteCap, InviteClaim, InviteCode,
-    Origin, Prekey, Receipt, Revoke, Roster, SessionAttestation, Signal, SignedCap, SignedClaim, SignedHello,
-    SignedPrekey, SignedRevoke, UnverifiedEnvelope, UnverifiedReceipt, Value, VerifiedAttestation, Welcome, WireEntry,
-    crockford, decode, encode, verify_bind, verify_hello, verify_invite, verify_welcome,
+    Bind, BindCheck, Body, Challenge, EntryKind, Handle, Header, Hello, HelloCheck, InviteCap, InviteClaim,
+    InviteCode, Origin, Prekey, Receipt, Revoke, Roster, SessionAttestation, Signal, SignedCap, SignedClaim,
+    SignedHello, SignedPrekey, SignedRevoke, UnverifiedEnvelope, UnverifiedReceipt, Value,
+    VerifiedAttestation, Welcome, WireEntry, crockford, decode, encode, verify_bind, verify_hello,
+    verify_invite, verify_welcome,
 };
 
 pub use node::endpoint_uplink;
@@ -87,7 +88,8 @@ pub fn envelope(data: &[u8]) {
     reader::open(parsed).unwrap_or_default();
     if let Some(key) = VECTORS.key_of(&from) {
         let sig = key.sign("envelope", &[hdr, &peerloom_proto::sha256(ct)]);
-        let signed = Value::Array(vec![version.clone(), Value::Bytes(hdr), Value::Bytes(ct), Value::Bytes(&sig.0)]);
+        let signed =
+            Value::Array(vec![version.clone(), Value::Bytes(hdr), Value::Bytes(ct), Value::Bytes(&sig.0)]);
         let parsed = UnverifiedEnvelope::parse(encode(&signed).into()).expect("only the signature changed");
         if let Ok(body) = reader::open(parsed) {
             self::body(&body);
@@ -197,7 +199,9 @@ pub fn receipt(data: &[u8]) {
     assert_eq!(parsed.encode(), data);
     assert!(data.len() <= RECEIPT_BYTES_MAX);
     let sig = VECTORS.signed_for(&parsed.by, "receipt", data);
-    let Ok(unverified) = UnverifiedReceipt::parse(Bytes::copy_from_slice(data), sig, &VECTORS.mesh) else { return };
+    let Ok(unverified) = UnverifiedReceipt::parse(Bytes::copy_from_slice(data), sig, &VECTORS.mesh) else {
+        return;
+    };
     if let Some(member) = VECTORS.roster().member(unverified.by())
         && let Ok(receipt) = unverified.verify(&member.verify_key)
     {

@@ -8,12 +8,12 @@ use peerloom_proto::endpoint::{Endpoint, HeldPrekey, Input, OpenedLink, Output, 
 use peerloom_proto::limits::FRAME_BYTES_MAX;
 use peerloom_proto::wire::{OnLink, SignedBytes, ToCoordinator, ToNode};
 use peerloom_proto::{
-    BindTransport, BoxSecretKey, CertHash, Channel, ConnId, Fingerprint, Generation, Header, Hello, InstanceId, Kid,
-    Message, MessageId, Monotonic, Now, PeerId, Priority, Recipient, SenderBox, Signature, SignedWelcome, Suite,
-    UnixMs, Welcome, hash, seal,
+    BindTransport, BoxSecretKey, CertHash, Channel, ConnId, Fingerprint, Generation, Header, Hello,
+    InstanceId, Kid, Message, MessageId, Monotonic, Now, PeerId, Priority, Recipient, SenderBox, Signature,
+    SignedWelcome, Suite, UnixMs, Welcome, hash, seal,
 };
 
-use crate::VECTORS;
+use super::VECTORS;
 
 /// Script: one byte what, two bytes how long, then that many bytes (or what is left).
 pub fn endpoint_uplink(data: &[u8]) {
@@ -73,7 +73,8 @@ impl Bob {
             seed: [4; 32],
         };
         let now = Now { monotonic: Monotonic::from_origin(Duration::ZERO), wall: VECTORS.now };
-        let mut bob = Self { endpoint: Endpoint::new(settings, now), since: Duration::ZERO, counter: 0, hello: None };
+        let mut bob =
+            Self { endpoint: Endpoint::new(settings, now), since: Duration::ZERO, counter: 0, hello: None };
         let candidates = vec!["192.0.2.1:7".parse().expect("an address")];
         bob.batch([Input::DirectReady { cert: CertHash([9; 32]), candidates }, Input::Timeout]);
         bob.welcome();
@@ -95,7 +96,10 @@ impl Bob {
             8 => self.batch([Input::UplinkClosed(String::new())]),
             9 => self.welcome(),
             10 => self.open_link(chunk),
-            _ => self.batch([Input::LinkClosed(LINK), Input::Request { token: 1, request: Request::Ping(VECTORS.alice.id()) }]),
+            _ => self.batch([
+                Input::LinkClosed(LINK),
+                Input::Request { token: 1, request: Request::Ping(VECTORS.alice.id()) },
+            ]),
         }
     }
 
@@ -121,13 +125,22 @@ impl Bob {
                     Output::LookupSeen(keys) => answers.push(Input::Seen { rows: vec![None; keys.len()] }),
                     Output::Load(_) => answers.push(Input::Loaded(Vec::new())),
                     Output::SendUplink(frame) => {
-                        let frame = ToCoordinator::decode(&frame, FRAME_BYTES_MAX).expect("a well-formed frame");
+                        let frame =
+                            ToCoordinator::decode(&frame, FRAME_BYTES_MAX).expect("a well-formed frame");
                         if let ToCoordinator::Hello { hello, .. } = frame {
                             self.hello = Some(hello);
                         }
                     }
                     Output::SendLink(_, frame) => drop(OnLink::decode(&frame).expect("a well-formed frame")),
-                    _ => {}
+                    Output::Write(_)
+                    | Output::ConnectUplink
+                    | Output::CloseUplink(_)
+                    | Output::CloseLink(_)
+                    | Output::Expect { .. }
+                    | Output::Dial { .. }
+                    | Output::Forget(_)
+                    | Output::Reply(..)
+                    | Output::Event(_) => {}
                 }
             }
             if answers.is_empty() {
@@ -219,8 +232,11 @@ impl Bob {
 
     fn send(&mut self, chunk: &[u8]) {
         let id = chunk.first().filter(|byte| **byte < 4).map(|byte| MessageId([*byte; 16]));
-        let message =
-            Message { content_type: "text/plain".to_owned(), content: Bytes::copy_from_slice(chunk), reply_to: None };
+        let message = Message {
+            content_type: "text/plain".to_owned(),
+            content: Bytes::copy_from_slice(chunk),
+            reply_to: None,
+        };
         let to = vec![VECTORS.alice.id()];
         let life = Duration::from_secs(60);
         let send = Send { id, to, message, priority: Priority::Next, life };
@@ -240,7 +256,7 @@ impl Bob {
         self.batch([Input::LinkOpened(OpenedLink {
             link: LINK,
             conn: ConnId(conn),
-            dialled: chunk.len() % 2 == 0,
+            dialled: chunk.len().is_multiple_of(2),
             transport: BindTransport::Quic,
             local_cert: CertHash([9; 32]),
             peer_cert: CertHash([8; 32]),

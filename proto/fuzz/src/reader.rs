@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use crypto_box::SalsaBox;
 use peerloom_proto::{
-    AttestationHash, BoxPublicKey, GroupId, Kid, PeerId, Receiver, Reject, Roster, SessionAttestation, UnixMs,
-    UnverifiedEnvelope, receiver_box,
+    AttestationHash, BoxPublicKey, GroupId, Kid, PeerId, Receiver, Reject, Roster, SessionAttestation,
+    UnixMs, UnverifiedEnvelope, receiver_box,
 };
 
-use crate::VECTORS;
+use super::VECTORS;
 
 #[derive(Default)]
 struct Reader {

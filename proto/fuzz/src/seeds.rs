@@ -6,11 +6,12 @@ use bytes::Bytes;
 use peerloom_proto::wire::{OnLink, ToCoordinator, ToNode};
 use peerloom_proto::{
     Body, BoxSecretKey, CertHash, EnvHash, Generation, InviteLookup, Message, MessageId, Place, Revoke,
-    RevokeKind, Signal, SignedPrekey, UnixMs,
+    RevokeKind, Signal, SignedPrekey, UnixMs, Value, encode,
 };
+use serde_json::Value as Json;
 
-use crate::node::{empty_receipt, no_signature, step};
-use crate::vectors::{VECTORS, bytes, wire_entry};
+use super::node::{empty_receipt, no_signature, step};
+use super::vectors::{VECTORS, bytes, wire_entry};
 
 /// A few files for each target.
 pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
@@ -21,15 +22,17 @@ pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         BoxSecretKey::from_bytes([1; 32]).public(),
         VECTORS.now.minus(Duration::from_secs(60)),
     );
-    let negative = |kind: &'static str| VECTORS.negatives().filter(move |(of, _)| *of == kind).map(|(_, case)| case);
+    let negative =
+        |kind: &'static str| VECTORS.negatives().filter(move |(of, _)| *of == kind).map(|(_, case)| case);
     let mut envelopes: Vec<Vec<u8>> = vec![at("dm.wire_cbor")];
-    envelopes.extend(negative("envelope").filter_map(|case| case.get("wire")).map(bytes));
-    let mut statements: Vec<Vec<u8>> = negative("decode").filter_map(|case| case.get("bytes")).map(bytes).collect();
+    envelopes.extend(negative("envelope").filter_map(|case| case.get("wire")).map(refused_envelope));
+    let mut statements: Vec<Vec<u8>> =
+        negative("decode").filter_map(|case| case.get("bytes")).map(bytes).collect();
     statements.push(at("dm.hdr"));
     statements.push(at("hello.challenge"));
     let mut entries: Vec<Vec<u8>> = VECTORS.entries().iter().map(|entry| entry.encode()).collect();
-    let bad = negative("log").filter_map(|case| case.get("entries")?.as_array());
-    entries.extend(bad.filter_map(|list| list.last()).map(|entry| wire_entry(entry).encode()).take(6));
+    let bad = negative("log").filter_map(|case| case.get("entries")?.as_array()?.last());
+    entries.extend(bad.map(|entry| wire_entry(&entry[0], &entry[1], None).encode()));
     vec![
         ("attestation", vec![at("session_attestation.stmt"), attestation()]),
         ("bind", vec![at("bind.stmt")]),
@@ -52,8 +55,16 @@ pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     ]
 }
 
+/// `[version, hdr, ct, sig]` of a case that must be refused.
+fn refused_envelope(wire: &Json) -> Vec<u8> {
+    let parts: Vec<Vec<u8>> = (1..4).map(|part| bytes(&wire[part])).collect();
+    let version = Value::Uint(wire[0].as_u64().expect("a version"));
+    encode(&Value::Array(
+        std::iter::once(version).chain(parts.iter().map(|part| Value::Bytes(part))).collect(),
+    ))
+}
+
 fn attestation() -> Vec<u8> {
-    use peerloom_proto::{Value, encode};
     let at = |path: &str| VECTORS.hex(&format!("session_attestation.{path}"));
     let (stmt, member, session) = (at("stmt"), at("sig_member"), at("sig_session"));
     let sigs = Value::Array(vec![Value::Bytes(&member), Value::Bytes(&session)]);
@@ -98,7 +109,8 @@ fn invite() -> Vec<Vec<u8>> {
 }
 
 fn texts() -> Vec<Vec<u8>> {
-    let texts = ["https://mesh.example", "http://[::1]:7700", "HTTP://Example.com:80/", "build-7", "deadbeef"];
+    let texts =
+        ["https://mesh.example", "http://[::1]:7700", "HTTP://Example.com:80/", "build-7", "deadbeef"];
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
@@ -123,7 +135,13 @@ fn to_coordinator() -> Vec<Vec<u8>> {
         ToCoordinator::LogGet { from: 2 },
         ToCoordinator::LogAppend { request, entry: VECTORS.entries()[1].encode().into() },
         ToCoordinator::PrekeyGet { members: vec![VECTORS.alice.id()] },
-        ToCoordinator::InvitePut { request, lookup, blob: VECTORS.hex("invite.blob").into(), exp: UnixMs(9), uses: 1 },
+        ToCoordinator::InvitePut {
+            request,
+            lookup,
+            blob: VECTORS.hex("invite.blob").into(),
+            exp: UnixMs(9),
+            uses: 1,
+        },
         ToCoordinator::InviteDelete { request, lookup },
         ToCoordinator::Goodbye,
         ToCoordinator::Ping { nonce: 0 },
@@ -163,8 +181,10 @@ fn scripts() -> Vec<Vec<u8>> {
     let told: Vec<u8> = frames_to_node().iter().flat_map(|frame| step(0, &frame.encode())).collect();
     let mail = [step(1, &body(None)), step(1, &body(Some((1, 0)))), step(1, &body(Some((0, 0))))].concat();
     let signalled: Vec<u8> = signals().iter().flat_map(|signal| step(3, signal)).collect();
-    let sending = [step(5, b"hi"), step(5, b"ho"), step(6, &empty_receipt()), step(4, b"abc"), step(8, b"")].concat();
-    let again = [step(8, b""), step(4, b"z"), step(9, b""), step(5, b"\x01same"), step(5, b"\x01same")].concat();
+    let sending =
+        [step(5, b"hi"), step(5, b"ho"), step(6, &empty_receipt()), step(4, b"abc"), step(8, b"")].concat();
+    let again =
+        [step(8, b""), step(4, b"z"), step(9, b""), step(5, b"\x01same"), step(5, b"\x01same")].concat();
     let linked = [step(10, &[1; 16]), step(7, &on_link()[0]), step(2, &body(None)), step(11, b"")].concat();
     vec![told, mail, signalled, sending, again, linked]
 }

@@ -3,9 +3,9 @@
 use std::sync::LazyLock;
 
 use peerloom_proto::{
-    Answer, AttestationHash, Bind, BoxSecretKey, Challenge, HelloRole, IdentityKey, InstanceId, InviteCode, MeshId,
-    Origin, PeerId, Roster, SessionAttestation, Signature, SignedCap, SignedClaim, SignedHello, UnixMs, WireEntry,
-    hash, verify_hello,
+    Answer, AttestationHash, Bind, BoxSecretKey, Challenge, HelloRole, IdentityKey, InstanceId, InviteCode,
+    MeshId, Origin, PeerId, Roster, SessionAttestation, Signature, SignedCap, SignedClaim, SignedHello,
+    UnixMs, WireEntry, hash, verify_hello,
 };
 use serde_json::Value as Json;
 
@@ -38,7 +38,7 @@ impl Vectors {
         let keys = json["keys"].as_object().expect("keys").values();
         let key = |name: &str| IdentityKey::from_seed(&array(&json["keys"][name]["seed"]));
         let entries: Vec<WireEntry> =
-            json["log"]["entries"].as_array().expect("a log").iter().map(wire_entry).collect();
+            json["log"]["entries"].as_array().expect("a log").iter().map(named_entry).collect();
         let mut rosters = vec![Roster::begin(&entries[0]).expect("a genesis")];
         for entry in &entries[1..] {
             let mut roster = rosters[rosters.len() - 1].clone();
@@ -51,8 +51,8 @@ impl Vectors {
         let sig = |name: &str| Signature(array(&invite[name]));
         let cap = SignedCap::parse_verified(&bytes(&invite["cap"]), &sig("cap_sig")).expect("a cap");
         let claim = bytes(&invite["claim"]);
-        let claim =
-            SignedClaim::parse_verified(&claim, &sig("claim_sig"), &sig("claim_proof"), &cap).expect("a claim");
+        let claim = SignedClaim::parse_verified(&claim, &sig("claim_sig"), &sig("claim_proof"), &cap)
+            .expect("a claim");
         Self {
             keys: keys.map(|key| IdentityKey::from_seed(&array(&key["seed"]))).collect(),
             mesh: rosters[0].mesh_id(),
@@ -85,7 +85,7 @@ impl Vectors {
     pub(crate) fn entries(&self) -> Vec<WireEntry> {
         let log = self.json["log"]["entries"].as_array().expect("a log");
         let more = [&self.json["self_admission"], &self.json["revoke_entry"]];
-        log.iter().chain(more).map(wire_entry).collect()
+        log.iter().chain(more).map(named_entry).collect()
     }
 
     pub(crate) fn secret(&self) -> BoxSecretKey {
@@ -145,11 +145,16 @@ impl Vectors {
     }
 }
 
-pub(crate) fn wire_entry(json: &Json) -> WireEntry {
-    let seq = json.get("seq").map(|seq| Signature(array(seq)));
-    let mut entry = WireEntry { stmt: bytes(&json["stmt"]).into(), sigs: Vec::new(), seq };
+fn named_entry(json: &Json) -> WireEntry {
+    wire_entry(&json["stmt"], &json["sig"], json.get("seq"))
+}
+
+/// An entry with its author's signature.
+pub(crate) fn wire_entry(stmt: &Json, sig: &Json, seq: Option<&Json>) -> WireEntry {
+    let seq = seq.map(|seq| Signature(array(seq)));
+    let mut entry = WireEntry { stmt: bytes(stmt).into(), sigs: Vec::new(), seq };
     let author = entry.entry().map_or(PeerId([0; 32]), |parsed| parsed.author);
-    entry.sigs.push((author, Signature(array(&json["sig"]))));
+    entry.sigs.push((author, Signature(array(sig))));
     entry
 }
 

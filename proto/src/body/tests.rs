@@ -4,18 +4,25 @@ use super::*;
 use crate::strategies::uint;
 
 fn body() -> impl Strategy<Value = Body> {
-    let place = (any::<[u8; 8]>(), uint(), uint())
-        .prop_map(|(generation, seq, lowest)| Place { generation: Generation(generation), seq, lowest });
+    let place = (any::<[u8; 8]>(), uint(), uint()).prop_map(|(generation, seq, lowest)| Place {
+        generation: Generation(generation),
+        seq,
+        lowest,
+    });
     let prekey = (prop::collection::vec(any::<u8>(), 0..80), any::<[u8; 64]>())
         .prop_map(|(stmt, sig)| SignedBytes { stmt: stmt.into(), sig: Signature(sig) });
-    let message = ("[a-z]{1,20}/[a-z]{1,20}", prop::collection::vec(any::<u8>(), 0..300), any::<Option<[u8; 16]>>())
-        .prop_map(|(content_type, content, reply_to)| Message {
-            content_type,
-            content: content.into(),
-            reply_to: reply_to.map(MessageId),
-        });
-    (message, prop::option::of(place), prop::option::of(prekey))
-        .prop_map(|(message, place, prekey)| Body { message, place, prekey })
+    let message =
+        ("[a-z]{1,20}/[a-z]{1,20}", prop::collection::vec(any::<u8>(), 0..300), any::<Option<[u8; 16]>>())
+            .prop_map(|(content_type, content, reply_to)| Message {
+                content_type,
+                content: content.into(),
+                reply_to: reply_to.map(MessageId),
+            });
+    (message, prop::option::of(place), prop::option::of(prekey)).prop_map(|(message, place, prekey)| Body {
+        message,
+        place,
+        prekey,
+    })
 }
 
 proptest! {

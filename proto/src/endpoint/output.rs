@@ -11,6 +11,7 @@ use crate::time::UnixMs;
 
 /// What the host must do. Writes first, in one transaction; then the rest, in order.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a write is moved once, from here into its batch")]
 pub enum Output {
     /// Change the disk.
     Write(Write),

@@ -5,6 +5,7 @@ mod disk;
 mod faults;
 mod ids;
 mod membership;
+mod mesh;
 mod order;
 mod paths;
 mod random;

@@ -19,30 +19,36 @@ fn header() -> impl Strategy<Value = Header> {
     let times = (time(), time(), any::<[u8; 32]>(), head());
     let keys = (any::<[u8; 32]>(), any::<[u8; 16]>(), any::<[u8; 24]>());
     let special = (any::<[u8; 16]>(), uint(), uint(), any::<[u8; 32]>(), any::<[u8; 32]>());
-    (channel, priority, names, times, keys, special).prop_map(|(channel, priority, names, times, keys, special)| {
-        let shared = matches!(channel, Channel::Group | Channel::Topic);
-        let (short, number, flags, kc, rset) = special;
-        Header {
-            suite: if shared { Suite::SecretBox } else { Suite::Box },
-            mesh: names.0,
-            channel,
-            from: names.1,
-            auth: names.2.map(AttestationHash),
-            to: if shared { Recipient::Group(GroupId(names.4)) } else { Recipient::Peer(PeerId(names.3)) },
-            id: MessageId(names.4),
-            ts: times.0,
-            exp: times.1,
-            fp: Fingerprint(times.2),
-            head: times.3,
-            spk: (channel != Channel::Topic).then_some(keys.0),
-            kid: Kid(keys.1),
-            nonce: keys.2,
-            priority,
-            stream: (channel == Channel::Stream).then_some((short, number, flags)),
-            rpc: (channel == Channel::Rpc).then_some((short, number)),
-            group: (channel == Channel::Group).then_some((kc, rset)),
-        }
-    })
+    (channel, priority, names, times, keys, special).prop_map(
+        |(channel, priority, names, times, keys, special)| {
+            let shared = matches!(channel, Channel::Group | Channel::Topic);
+            let (short, number, flags, kc, rset) = special;
+            Header {
+                suite: if shared { Suite::SecretBox } else { Suite::Box },
+                mesh: names.0,
+                channel,
+                from: names.1,
+                auth: names.2.map(AttestationHash),
+                to: if shared {
+                    Recipient::Group(GroupId(names.4))
+                } else {
+                    Recipient::Peer(PeerId(names.3))
+                },
+                id: MessageId(names.4),
+                ts: times.0,
+                exp: times.1,
+                fp: Fingerprint(times.2),
+                head: times.3,
+                spk: (channel != Channel::Topic).then_some(keys.0),
+                kid: Kid(keys.1),
+                nonce: keys.2,
+                priority,
+                stream: (channel == Channel::Stream).then_some((short, number, flags)),
+                rpc: (channel == Channel::Rpc).then_some((short, number)),
+                group: (channel == Channel::Group).then_some((kc, rset)),
+            }
+        },
+    )
 }
 
 proptest! {

@@ -54,17 +54,29 @@ fn to_node() -> impl Strategy<Value = ToNode> {
         bytes().prop_map(|challenge| ToNode::Challenge { challenge }),
         signed().prop_map(|welcome| ToNode::Welcome { welcome }),
         list(env_hash()).prop_map(|env_hashes| ToNode::Accepted { env_hashes }),
-        (env_hash(), text(), uint())
-            .prop_map(|(env_hash, code, retry_ms)| ToNode::Refused { env_hash, code, retry_ms }),
-        (uint(), any::<bool>(), bytes())
-            .prop_map(|(claim, queued, envelope)| ToNode::Deliver { claim, queued, envelope }),
+        (env_hash(), text(), uint()).prop_map(|(env_hash, code, retry_ms)| ToNode::Refused {
+            env_hash,
+            code,
+            retry_ms
+        }),
+        (uint(), any::<bool>(), bytes()).prop_map(|(claim, queued, envelope)| ToNode::Deliver {
+            claim,
+            queued,
+            envelope
+        }),
         (uint(), signed()).prop_map(|(claim, receipt)| ToNode::Receipt { claim, receipt }),
         (uint(), env_hash()).prop_map(|(claim, env_hash)| ToNode::Expired { claim, env_hash }),
-        (uint(), list(bytes()), uint())
-            .prop_map(|(from, entries, size)| ToNode::Entries { from, entries, size }),
+        (uint(), list(bytes()), uint()).prop_map(|(from, entries, size)| ToNode::Entries {
+            from,
+            entries,
+            size
+        }),
         (uint(), bytes()).prop_map(|(request, entry)| ToNode::Appended { request, entry }),
-        (uint(), uint(), uint())
-            .prop_map(|(request, size, reserved_ms)| ToNode::Conflict { request, size, reserved_ms }),
+        (uint(), uint(), uint()).prop_map(|(request, size, reserved_ms)| ToNode::Conflict {
+            request,
+            size,
+            reserved_ms
+        }),
         (uint(), text(), text()).prop_map(|(request, code, text)| ToNode::Failed { request, code, text }),
         uint().prop_map(|request| ToNode::Done { request }),
         list(signed()).prop_map(|prekeys| ToNode::Prekeys { prekeys }),
@@ -164,6 +176,8 @@ fn a_frame_before_hello_is_held_to_a_smaller_size() {
 #[test]
 fn byte_strings_share_the_memory_of_their_frame() {
     let put = ToCoordinator::Put { envelope: Bytes::from_static(b"sealed") }.encode();
-    let Ok(ToCoordinator::Put { envelope }) = ToCoordinator::decode(&put, FRAME_BYTES_MAX) else { panic!("a put") };
+    let Ok(ToCoordinator::Put { envelope }) = ToCoordinator::decode(&put, FRAME_BYTES_MAX) else {
+        panic!("a put")
+    };
     assert!(put.as_ptr_range().contains(&envelope.as_ptr()));
 }

@@ -182,6 +182,22 @@ fn a_receipt_waits_for_an_absent_sender_until_it_settles_it() {
 }
 
 #[test]
+fn mail_that_its_recipient_cannot_receipt_leaves_the_mailbox_when_it_lets_go() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (Node::named("alice"), Node::named("bob"));
+    let (from_alice, to_bob) = (world.join(&mut alice), world.join(&mut bob));
+    let signal = world.envelope(&alice, &bob);
+    world.put(from_alice, &signal);
+    let claims = vec![world.delivered(to_bob)[0].0];
+    assert_eq!(world.store.mail.len(), 1);
+
+    world.frame(from_alice, ToCoordinator::Settle { claims: claims.clone() });
+    assert_eq!(world.store.mail.len(), 1, "nobody lets go for another");
+    world.frame(to_bob, ToCoordinator::Settle { claims });
+    assert!(world.store.mail.is_empty());
+}
+
+#[test]
 fn nobody_can_receipt_for_another() {
     let mut world = World::new();
     let (mut alice, mut bob, mut carol) = (Node::named("alice"), Node::named("bob"), Node::named("carol"));

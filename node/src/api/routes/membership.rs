@@ -12,7 +12,7 @@ use crate::api::shapes::{DoneShape, InitRequest, InitShape, JoinRequest, JoinSha
 use crate::failure::{ErrorDocument, Failure, SCHEMA_VERSION};
 use crate::init::make_mesh;
 use crate::join::join_mesh;
-use crate::membership::{init_plan, join_plan, present_init, present_join};
+use crate::membership::{init_plan, join_plan, present_init, present_join, refuse_same_name};
 
 /// Makes a mesh with this node as its admin, and starts it.
 #[utoipa::path(post, path = "/v1/meshes/init", request_body = InitRequest, responses(
@@ -22,6 +22,8 @@ pub(in crate::api) async fn init(
     Payload(request): Payload<InitRequest>,
 ) -> Result<Json<InitShape>, Failure> {
     let plan = init_plan(&request)?;
+    let present: Vec<_> = api.daemon.meshes().iter().map(|mesh| mesh.info().clone()).collect();
+    refuse_same_name(&plan, &present)?;
     let made = make_mesh(plan, api.daemon.config().ca_file.as_deref(), api.daemon.clock().now().wall).await?;
     let (owner, member, recovery) = (made.owner, made.member, made.recovery);
     let mesh = api.daemon.create_mesh(made.mesh).await?;

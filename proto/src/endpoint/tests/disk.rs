@@ -129,7 +129,9 @@ impl Disk {
 
     pub(super) fn seen(&self, keys: &[(PeerId, MessageId)]) -> Vec<Option<SeenRow>> {
         let find = |(from, id): &(PeerId, MessageId)| {
-            let row = self.inbox.values().find(|row| row.from == *from && row.id == *id)?;
+            // What the floor covers may be forgotten, so it is.
+            let same = |row: &&InboxRow| row.from == *from && row.id == *id && row.exp > self.floor;
+            let row = self.inbox.values().find(same)?;
             Some(SeenRow { fp: row.fp, surfaced: self.surfaced.contains(&row.row) })
         };
         keys.iter().map(find).collect()

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::A_WHILE;
-use super::world::{ALICE, BOB, CAROL, Direct, World, key};
+use super::mesh::key;
+use super::world::{ALICE, BOB, CAROL, Direct, World};
 use crate::body::{Body, Message, Place};
 use crate::endpoint::{Event, OutboxState, Refusal, Reply, Request, RequeueRow, Send};
 use crate::envelope::{Channel, Header, Priority, Recipient, Suite};
@@ -280,10 +281,33 @@ fn a_strangers_mail_is_dropped_without_an_answer() {
     world.inject(BOB, &ToNode::Deliver { claim: 900, queued: false, envelope });
     world.settle();
 
-    let reasons = world.nodes[BOB].events.iter().filter_map(|event| match event {
-        Event::Rejected { reason, .. } => Some(reason.as_str()),
-        _ => None,
+    let reasons = world.nodes[BOB].events.iter().filter_map(|event| {
+        if let Event::Rejected { reason, .. } = event { Some(reason.as_str()) } else { None }
     });
     assert_eq!(reasons.collect::<Vec<_>>(), ["not-a-member"]);
     assert_eq!(world.alarms(BOB), [""; 0], "a stranger's head proves nothing");
+}
+
+#[test]
+fn a_clock_that_jumps_forward_and_back_opens_nothing_twice() {
+    let mut world = World::new(2, Direct::Blocked);
+    let id = world.send(ALICE, BOB, "hi");
+    world.settle();
+    let [envelope] = world.carried(id).try_into().unwrap();
+    // Everybody's clock is wrong by ten days for an hour, and then right again.
+    for ahead in [Duration::from_secs(10 * 86_400), Duration::ZERO] {
+        world.coordinator.ahead = ahead;
+        world.nodes.iter_mut().for_each(|node| node.ahead = ahead);
+        world.coordinator_down();
+        world.pass(Duration::from_secs(3_600));
+        world.coordinator_up = true;
+        world.pass(A_WHILE);
+    }
+    world.restart(BOB);
+    world.settle();
+    world.inject(BOB, &ToNode::Deliver { claim: 900, queued: true, envelope });
+    world.settle();
+    assert_eq!(world.inbox(BOB), SENT_ONCE);
+    let refused = |event: &Event| matches!(event, Event::Rejected { reason, .. } if reason == "stale");
+    assert!(world.nodes[BOB].events.iter().any(refused));
 }

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use super::world::{ALICE, BOB, CAROL, Direct, World, key, new_member, owner};
-use crate::endpoint::{LogChange, OutboxState, Refusal, Reply, Request};
-use crate::roster::Role;
+use super::mesh::{key, new_member, owner};
+use super::world::{ALICE, BOB, CAROL, Direct, World};
+use crate::endpoint::{Event, LogChange, OutboxState, Refusal, Reply, Request};
+use crate::id::InviteId;
+use crate::invite::{InviteCap, InviteClaim, InviteCode, InviteMode, SignedCap, SignedClaim};
+use crate::key::BoxSecretKey;
+use crate::roster::{Role, WireEntry};
 
 fn rejected() -> OutboxState {
     OutboxState::Rejected("revoked".to_owned())
@@ -150,4 +154,78 @@ fn an_owner_key_on_the_node_removes_even_an_admin() {
     let done = revoke(&mut world, BOB, ALICE);
     assert!(matches!(done, Some(Reply::Appended(3))), "{done:?}");
     assert!(world.endpoint(BOB).is_revoked(&world.id(ALICE)));
+}
+
+/// Erin's own entry, by an invite of Alice's that is good for an hour from now.
+fn self_admission(world: &World) -> WireEntry {
+    let (roster, now) = (&world.coordinator.roster, world.now(ALICE).wall);
+    let code = InviteCode::from_bytes([42; 10]);
+    let cap = InviteCap {
+        mesh: roster.mesh_id(),
+        id: InviteId([8; 16]),
+        inviter: world.id(ALICE),
+        role: Role::Member,
+        max_uses: 1,
+        nbf: now,
+        exp: now.plus(Duration::from_secs(3_600)),
+        mode: InviteMode::Auto,
+        head: roster.head(),
+        origin: world.coordinator.origin.clone(),
+        key: code.signing_key().id(),
+        handle: None,
+    };
+    let erin = new_member(4, Role::Member);
+    let claim = InviteClaim {
+        mesh: cap.mesh,
+        invite: cap.id,
+        joiner: erin.id,
+        prekey: erin.prekey.unwrap(),
+        sealing: BoxSecretKey::from_bytes([7; 32]).public(),
+        nonce: [3; 32],
+        ts: now,
+        handle: erin.handle,
+    };
+    let (cap, claim) = (SignedCap::sign(&key(0), cap), SignedClaim::sign(&key(4), &code, claim));
+    roster.self_admission(&key(4), &cap, &claim, now)
+}
+
+fn send_to_erin(world: &mut World) -> Option<Reply> {
+    let mut send = world.message(None, &[], "welcome");
+    send.to = vec![key(4).id()];
+    world.request(BOB, Request::Send(send))
+}
+
+#[test]
+fn a_member_admitted_in_time_is_written_to_at_once_and_its_inviter_is_told() {
+    let mut world = World::new(2, Direct::Blocked);
+    let entry = self_admission(&world);
+    world.sequence(entry);
+    world.settle();
+    assert!(matches!(send_to_erin(&mut world), Some(Reply::Sent { .. })));
+    let told = |event: &Event| matches!(event, Event::Admitted { handle, .. } if handle == "erin");
+    assert!(world.nodes[ALICE].events.iter().any(told));
+    assert!(!world.nodes[BOB].events.iter().any(told));
+}
+
+#[test]
+fn a_member_admitted_by_an_invite_that_had_ended_is_held_until_an_admin_vouches() {
+    let mut world = World::new(3, Direct::Blocked);
+    let entry = self_admission(&world);
+    world.pass(Duration::from_secs(2 * 3_600));
+    world.sequence(entry);
+    world.settle();
+    for _ in 0..2 {
+        let held = send_to_erin(&mut world);
+        assert!(
+            matches!(&held, Some(Reply::Refused(Refusal::Denied { code, .. })) if code == "held"),
+            "{held:?}"
+        );
+        world.restart(BOB);
+        world.settle();
+    }
+    revoke(&mut world, ALICE, CAROL);
+    assert!(matches!(send_to_erin(&mut world), Some(Reply::Sent { .. })));
+    world.restart(BOB);
+    world.settle();
+    assert!(matches!(send_to_erin(&mut world), Some(Reply::Sent { .. })));
 }

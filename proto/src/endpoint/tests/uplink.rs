@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use super::A_WHILE;
-use super::world::{ALICE, BOB, Direct, World, key};
+use super::mesh::key;
+use super::world::{ALICE, BOB, Direct, World};
 use crate::endpoint::{OutboxState, Refusal, Reply, Request, UplinkStatus};
 use crate::id::InviteLookup;
 use crate::time::UnixMs;
 use crate::wire::ToNode;
 
 fn offline_because(world: &World, node: usize) -> String {
-    match world.endpoint(node).uplink_status() {
-        UplinkStatus::Offline(why) => why.clone(),
-        other => panic!("{other:?}"),
-    }
+    let status = world.endpoint(node).uplink_status();
+    let UplinkStatus::Offline(why) = status else { panic!("{status:?}") };
+    why.clone()
 }
 
 #[test]

@@ -1,26 +1,24 @@
 //! The world the endpoint is tested in: nodes with disks, a coordinator, direct links between them,
 //! one virtual clock. Everything happens in one order; nothing sleeps.
 
+mod host;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::coordinator::{Act, Coordinator, Socket};
+use super::coordinator::{Coordinator, Socket};
 use super::disk::Disk;
-use crate::bind::BindTransport;
+use super::mesh::{COORDINATOR, EXPORTER, T0, cert, key, log_of, origin, settings};
 use crate::body::Message;
-use crate::endpoint::{
-    Endpoint, Event, HeldPrekey, Input, LinkId, OpenedLink, OutboxState, Output, Reply, Request, Send,
-    Settings, Token,
-};
-use crate::envelope::{Priority, UnverifiedEnvelope};
-use crate::id::{CertHash, ConnId, Generation, InstanceId, MessageId, PeerId};
-use crate::identity::Origin;
+use crate::endpoint::{Endpoint, Event, HeldPrekey, Input, LinkId, OutboxState, Reply, Request, Send, Token};
+use crate::envelope::Priority;
+use crate::id::{CertHash, ConnId, MessageId, PeerId};
 use crate::key::{BoxSecretKey, IdentityKey};
 use crate::limits::MESSAGE_LIFE_MAX;
-use crate::roster::{GenesisParams, NewMember, Policy, Role, Roster, WireEntry};
-use crate::time::{Monotonic, Now, UnixMs};
+use crate::roster::WireEntry;
+use crate::time::{Monotonic, Now};
 use crate::wire::{OnLink, ToNode};
 
 /// Nodes by place. Alice is the admin.
@@ -31,10 +29,6 @@ pub(super) const CAROL: usize = 2;
 /// One way to the coordinator, and one way on a direct link.
 pub(super) const RELAY_DELAY: Duration = Duration::from_millis(10);
 pub(super) const LINK_DELAY: Duration = Duration::from_millis(2);
-
-const T0: UnixMs = UnixMs(1_800_000_000_000);
-const OWNER: u8 = 200;
-const COORDINATOR: u8 = 201;
 
 /// Where a batch is cut short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -332,9 +326,9 @@ impl World {
 
     /// Every state a message was announced in, in order.
     pub(super) fn announced(&self, from: usize, id: MessageId) -> Vec<OutboxState> {
-        let states = self.nodes[from].events.iter().filter_map(|event| match event {
-            Event::Outbox { id: of, state, .. } if *of == id => Some(state.clone()),
-            _ => None,
+        let states = self.nodes[from].events.iter().filter_map(|event| {
+            let Event::Outbox { id: of, state, .. } = event else { return None };
+            (*of == id).then(|| state.clone())
         });
         states.collect()
     }
@@ -346,10 +340,10 @@ impl World {
     }
 
     pub(super) fn alarms(&self, node: usize) -> Vec<String> {
-        let alarms = self.nodes[node].events.iter().filter_map(|event| match event {
-            Event::Alarm(text) => Some(text.clone()),
-            _ => None,
-        });
+        let alarms = self.nodes[node]
+            .events
+            .iter()
+            .filter_map(|event| if let Event::Alarm(text) = event { Some(text.clone()) } else { None });
         alarms.collect()
     }
 
@@ -429,272 +423,4 @@ impl World {
             }
         }
     }
-
-    fn happen(&mut self, happening: Happening) {
-        match happening {
-            Happening::UplinkAnswered { node, socket } => {
-                if self.sockets.get(&socket) != Some(&node) {
-                } else if self.coordinator_up {
-                    self.nodes[node].inputs.push_back(Input::UplinkOpened);
-                    let acts = self.coordinator.opened(self.coordinator_now(), socket);
-                    self.carry_out(acts);
-                } else {
-                    self.happen(Happening::UplinkClosed(socket));
-                }
-            }
-            Happening::ToCoordinator(socket, frame) => {
-                if self.sockets.contains_key(&socket) && self.coordinator_up {
-                    let acts = self.coordinator.frame(self.coordinator_now(), socket, &frame);
-                    self.carry_out(acts);
-                }
-            }
-            Happening::ToNode(socket, frame) => {
-                if let Some(node) = self.sockets.get(&socket) {
-                    self.nodes[*node].inputs.push_back(Input::UplinkFrame(frame.encode()));
-                }
-            }
-            Happening::UplinkClosed(socket) => {
-                if let Some(node) = self.sockets.remove(&socket) {
-                    self.nodes[node].socket = None;
-                    self.nodes[node].inputs.push_back(Input::UplinkClosed("connection lost".to_owned()));
-                }
-            }
-            Happening::Dialled { node, life, conn, peer_cert } => {
-                if self.nodes[node].life == life && self.nodes[node].running {
-                    self.dialled(node, conn, peer_cert);
-                }
-            }
-            Happening::LinkFrame(link, frame) => {
-                if let Some(half) = self.links.get(&link) {
-                    self.nodes[half.node].inputs.push_back(Input::LinkFrame(link, frame));
-                }
-            }
-            Happening::LinkClosed { node, life, link } => {
-                if self.nodes[node].life == life && self.nodes[node].running {
-                    self.nodes[node].inputs.push_back(Input::LinkClosed(link));
-                }
-            }
-        }
-    }
-
-    fn dialled(&mut self, node: usize, conn: ConnId, peer_cert: CertHash) {
-        let peer = (0..self.nodes.len()).find(|peer| cert(*peer) == peer_cert).expect("a known certificate");
-        let expects = self.nodes[peer].running && self.nodes[peer].expecting.get(&conn) == Some(&cert(node));
-        if self.direct == Direct::Blocked || !expects {
-            let why = "no answer".to_owned();
-            return self.nodes[node].inputs.push_back(Input::DialFailed(conn, why));
-        }
-        self.nodes[peer].expecting.remove(&conn);
-        let (here, there) = (self.fresh(), self.fresh());
-        self.links.insert(here, Half { node, other: there });
-        self.links.insert(there, Half { node: peer, other: here });
-        self.links_made += 1;
-        for (link, at, other, dialled) in [(here, node, peer, true), (there, peer, node, false)] {
-            let opened = OpenedLink {
-                link,
-                conn,
-                dialled,
-                transport: BindTransport::Quic,
-                local_cert: cert(at),
-                peer_cert: cert(other),
-                exporter: if dialled { self.exporter_of_dialler } else { EXPORTER },
-                remote: format!("127.0.0.1:{}", 7000 + other),
-            };
-            self.nodes[at].inputs.push_back(Input::LinkOpened(opened));
-        }
-    }
-
-    /// Both ends are gone; the other one is told.
-    fn close_link(&mut self, link: LinkId) {
-        let Some(half) = self.links.remove(&link) else { return };
-        let Some(other) = self.links.remove(&half.other) else { return };
-        let (node, life) = (other.node, self.nodes[other.node].life);
-        self.at(LINK_DELAY, Happening::LinkClosed { node, life, link: half.other });
-    }
-
-    fn carry_out(&mut self, acts: Vec<Act>) {
-        for act in acts {
-            match act {
-                Act::Send(socket, frame) => self.at(RELAY_DELAY, Happening::ToNode(socket, frame)),
-                Act::Close(socket) => self.at(RELAY_DELAY, Happening::UplinkClosed(socket)),
-            }
-        }
-    }
-
-    /// Mutate, drain, commit, act: the host's half of the contract.
-    fn run_batch(&mut self, node: usize) {
-        let now = self.now(node);
-        let it = &mut self.nodes[node];
-        let batch = it.batches;
-        it.batches += 1;
-        for input in std::mem::take(&mut it.inputs) {
-            it.endpoint.handle(now, input);
-        }
-        let (mut writes, mut outputs) = (Vec::new(), Vec::new());
-        loop {
-            it.endpoint.finish_batch(now);
-            let mut answers = Vec::new();
-            while let Some(output) = it.endpoint.poll_output() {
-                match output {
-                    Output::Write(write) => writes.push(write),
-                    Output::LookupSent { token, id } => {
-                        answers.push(Input::Sent { token, rows: it.disk.sent(id) });
-                    }
-                    Output::LookupSeen(keys) => answers.push(Input::Seen { rows: it.disk.seen(&keys) }),
-                    Output::Load(rows) => answers.push(Input::Loaded(it.disk.load(&rows))),
-                    other => outputs.push(other),
-                }
-            }
-            if answers.is_empty() {
-                break;
-            }
-            answers.into_iter().for_each(|answer| it.endpoint.handle(now, answer));
-        }
-        let crash = it.crash_at.filter(|(at, _)| *at == batch).map(|(_, crash)| crash);
-        if crash == Some(Crash::BeforeCommit) {
-            return self.restart(node);
-        }
-        it.disk.commit(writes);
-        if crash == Some(Crash::AfterCommit) {
-            return self.restart(node);
-        }
-        outputs.into_iter().for_each(|output| self.act(node, output));
-    }
-
-    fn act(&mut self, node: usize, output: Output) {
-        match output {
-            Output::Write(_) | Output::LookupSent { .. } | Output::LookupSeen(_) | Output::Load(_) => {
-                unreachable!("done before the commit")
-            }
-            Output::ConnectUplink => {
-                let socket = self.fresh();
-                assert_eq!(self.nodes[node].socket.replace(socket), None, "one uplink at a time");
-                self.sockets.insert(socket, node);
-                self.at(RELAY_DELAY, Happening::UplinkAnswered { node, socket });
-            }
-            Output::CloseUplink(_) => {
-                if let Some(socket) = self.nodes[node].socket.take() {
-                    self.sockets.remove(&socket);
-                    let acts = self.coordinator.closed(socket);
-                    self.carry_out(acts);
-                }
-            }
-            Output::SendUplink(frame) => {
-                if let Some(socket) = self.nodes[node].socket {
-                    self.at(RELAY_DELAY, Happening::ToCoordinator(socket, frame));
-                }
-            }
-            Output::SendLink(link, frame) => self.send_on_link(link, frame),
-            Output::CloseLink(link) => self.close_link(link),
-            Output::Expect { conn, peer_cert } => {
-                self.nodes[node].expecting.insert(conn, peer_cert);
-            }
-            Output::Dial { conn, peer_cert, candidates } => {
-                assert!(!candidates.is_empty(), "a dial has somewhere to go");
-                let life = self.nodes[node].life;
-                self.at(LINK_DELAY, Happening::Dialled { node, life, conn, peer_cert });
-            }
-            Output::Forget(conn) => {
-                self.nodes[node].expecting.remove(&conn);
-            }
-            Output::Reply(token, reply) => {
-                let twice = self.nodes[node].replies.insert(token, reply);
-                assert!(twice.is_none(), "a request is answered once");
-            }
-            Output::Event(event) => self.nodes[node].events.push(event),
-        }
-    }
-
-    fn send_on_link(&mut self, link: LinkId, frame: Bytes) {
-        let Some(half) = self.links.get(&link) else { return };
-        let other = half.other;
-        if let Ok(OnLink::Envelope { envelope }) = OnLink::decode(&frame) {
-            let id = UnverifiedEnvelope::parse(envelope.clone()).expect("well-formed envelopes").header().id;
-            self.linked.push((id, envelope));
-        }
-        if self.direct != Direct::Silent {
-            self.at(LINK_DELAY, Happening::LinkFrame(other, frame));
-        }
-    }
 }
-
-pub(super) fn key(name: u8) -> IdentityKey {
-    IdentityKey::from_seed(&[name + 1; 32])
-}
-
-pub(super) fn owner() -> IdentityKey {
-    key(OWNER)
-}
-
-fn cert(node: usize) -> CertHash {
-    CertHash([u8::try_from(node).expect("few nodes") + 50; 32])
-}
-
-fn origin() -> Origin {
-    "http://127.0.0.1:7700".parse().expect("an origin")
-}
-
-fn settings(place: u8, life: u8, disk: &Disk) -> Settings {
-    let mut entries = disk.entries.iter().map(|entry| WireEntry::parse(entry).expect("a stored entry"));
-    let mut roster = Roster::begin(&entries.next().expect("a genesis")).expect("the genesis holds");
-    entries.for_each(|entry| drop(roster.append(&entry).expect("stored entries hold")));
-    let mut seed = [place + 1; 32];
-    seed[0] = life;
-    Settings {
-        member: key(place),
-        owner: None,
-        roster,
-        revocations: disk.revocations(),
-        on_hold: disk.on_hold(),
-        prekeys: disk.prekeys(),
-        peer_prekeys: disk.peer_prekeys(),
-        outbox: disk.unsettled(),
-        held: disk.held(),
-        conversations: disk.conversations(),
-        next_seqs: disk.next_seqs(),
-        next_outbox_row: disk.next_outbox_row(),
-        next_inbox_row: disk.next_inbox_row(),
-        next_position: disk.next_position(),
-        generation: Generation([place + 1; 8]),
-        fp_secret: [place + 1; 32],
-        floor: disk.floor(),
-        origin: origin(),
-        instance: InstanceId([life; 16]),
-        seed,
-    }
-}
-
-/// The genesis, Alice as admin by the owner, the others as members by Alice.
-fn log_of(count: u8) -> (Vec<Bytes>, Roster) {
-    let params = GenesisParams {
-        coordinators: vec![(key(COORDINATOR).id(), origin())],
-        policy: Policy::default(),
-        nonce: [7; 16],
-        recovery: None,
-        name: Some("acme".to_owned()),
-        ts: T0,
-    };
-    let genesis = WireEntry::genesis(&owner(), params);
-    let mut roster = Roster::begin(&genesis).expect("a sound genesis");
-    let mut log = vec![Bytes::from(genesis.encode())];
-    for place in 0..count {
-        let (author, role) = if place == 0 { (owner(), Role::Admin) } else { (key(0), Role::Member) };
-        let entry = roster.member_add(&author, new_member(place, role), T0);
-        let entry = entry.sequence(&key(COORDINATOR), &roster.mesh_id()).expect("a sound entry");
-        roster.append(&entry).expect("a sound log");
-        log.push(entry.encode().into());
-    }
-    (log, roster)
-}
-
-pub(super) fn new_member(place: u8, role: Role) -> NewMember {
-    let handle = ["alice", "bob", "carol", "dave", "erin"][usize::from(place)];
-    NewMember {
-        id: key(place).id(),
-        role,
-        handle: handle.parse().expect("a handle"),
-        prekey: Some(BoxSecretKey::from_bytes([place + 100; 32]).public()),
-    }
-}
-
-const EXPORTER: [u8; 32] = [9; 32];

@@ -1,0 +1,50 @@
+//! The invariants, one a file. Each reads a [`History`] and says where it does not hold.
+
+mod at_most_once;
+mod bounded_queues;
+mod drains;
+mod head_grows;
+mod in_order;
+mod no_loss;
+mod revoked_stays_out;
+mod word_follows_fact;
+
+use std::time::Duration;
+
+use crate::model::History;
+
+/// Where an invariant does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// The invariant's file.
+    pub(crate) invariant: &'static str,
+    /// When; none for the end of the run.
+    pub(crate) at: Option<Duration>,
+    /// What was seen.
+    pub(crate) what: String,
+}
+
+type Check = fn(&History) -> Vec<(Option<Duration>, String)>;
+
+/// Every invariant by its name.
+const CHECKS: [(&str, Check); 8] = [
+    ("no_loss", no_loss::check),
+    ("word_follows_fact", word_follows_fact::check),
+    ("at_most_once", at_most_once::check),
+    ("in_order", in_order::check),
+    ("revoked_stays_out", revoked_stays_out::check),
+    ("head_grows", head_grows::check),
+    ("bounded_queues", bounded_queues::check),
+    ("drains", drains::check),
+];
+
+/// Everything that is wrong with a history.
+pub(crate) fn all(history: &History) -> Vec<Violation> {
+    let found = CHECKS.iter().flat_map(|(invariant, check)| {
+        check(history).into_iter().map(|(at, what)| Violation { invariant, at, what })
+    });
+    found.collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! What happened, as people and programs outside could have seen it, and what they were promised. The
+//! checkers read nothing else, so that a history made by hand proves them as well as a run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use peerloom_proto::endpoint::{OutboxState, PathKind};
+use peerloom_proto::{Head, MessageId, PeerId};
+
+use crate::network::Place;
+
+/// A message that a program wants to send.
+#[derive(Clone, Debug)]
+pub(crate) struct Planned {
+    pub(crate) id: MessageId,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) text: String,
+}
+
+/// One fact. Messages are numbers of [`History::messages`].
+#[derive(Clone, Debug)]
+pub(crate) enum Fact {
+    /// A program handed it over, perhaps again.
+    Submitted { message: usize },
+    /// The program was told that it is in the outbox.
+    Acknowledged { message: usize },
+    /// The program was told that it is not.
+    Refused { message: usize, why: String },
+    /// The sender's API announced a state.
+    Told { message: usize, state: OutboxState },
+    /// The recipient committed it.
+    Kept { node: usize, message: usize, path: PathKind },
+    /// A reader at the recipient saw it.
+    Shown { node: usize, message: usize },
+    /// Something was kept that nobody sent, or with other content.
+    Strange { node: usize, what: String },
+    /// A node has this much of the log on its disk.
+    Head { node: usize, head: Head },
+    /// A node committed that a member is revoked.
+    Learned { node: usize, revoked: PeerId },
+    /// The most that ever stood in a queue.
+    Depth { what: &'static str, at: Place, count: usize, limit: usize },
+    /// A disk was given what its store would refuse.
+    Broke { at: Place, what: String },
+}
+
+/// Everything that happened.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    pub(crate) messages: Vec<Planned>,
+    /// Each node's key.
+    pub(crate) members: Vec<PeerId>,
+    pub(crate) facts: Vec<(Duration, Fact)>,
+    /// What was still under way at the end; empty when everything drained.
+    pub(crate) left: Vec<String>,
+    /// Nodes that somebody revoked.
+    pub(crate) revoked: Vec<usize>,
+    depths: BTreeMap<(&'static str, Place), usize>,
+}
+
+impl History {
+    pub(crate) fn note(&mut self, at: Duration, fact: Fact) {
+        self.facts.push((at, fact));
+    }
+
+    /// Notes a queue's depth when it was never as deep.
+    pub(crate) fn depth(&mut self, now: Duration, what: &'static str, at: Place, count: usize, limit: usize) {
+        let most = self.depths.entry((what, at)).or_default();
+        if count > *most {
+            *most = count;
+            self.facts.push((now, Fact::Depth { what, at, count, limit }));
+        }
+    }
+
+    /// A message as reports name it.
+    pub(crate) fn name(&self, message: usize) -> String {
+        let planned = &self.messages[message];
+        format!("message {message} ({} from node {} to node {})", planned.id, planned.from, planned.to)
+    }
+}

@@ -1,0 +1,24 @@
+//! Planted faults of the hosts, to prove that the checkers can fail. None can be planted without the
+//! feature `mutants`.
+
+/// A way for a host to be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "mutants", derive(clap::ValueEnum))]
+pub(crate) enum Mutant {
+    /// A node's last commits are lost with its process.
+    NodeLosesSync,
+    /// The coordinator's last commits are lost with its process.
+    HubLosesSync,
+    /// A node transmits and publishes before its commit.
+    ActsEarly,
+    /// A node's store forgets what it has seen, and its unique indexes.
+    ForgetsDedupe,
+    /// Readers see mail in order of arrival, held or not.
+    IgnoresOrder,
+    /// A node's store loses the last log entry at start.
+    LosesLogEntry,
+    /// The coordinator knows no bound for its queues.
+    ForgetsBound,
+    /// The coordinator's store deletes no mail.
+    KeepsMail,
+}

@@ -1,0 +1,432 @@
+//! A scenario: topology × workload × faults × expectations, in TOML. What the file does not say has one
+//! default, written here; what it says and nobody reads is an error.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, Visitor};
+
+/// Why a file is no scenario.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ScenarioError {
+    #[error("failed to read the scenario {path}")]
+    Unreadable { path: String, source: std::io::Error },
+    #[error("{path} is not a scenario: {source}")]
+    Syntax { path: String, source: Box<toml::de::Error> },
+    #[error("{path}: {what}")]
+    Nonsense { path: String, what: String },
+}
+
+/// One file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scenario {
+    /// One sentence: what happens, and what must hold.
+    pub(crate) about: String,
+    /// How long messages are handed over and faults begin.
+    pub(crate) duration_s: Seconds,
+    /// How long everything may take to drain after the last fault.
+    #[serde(default = "settle_default")]
+    pub(crate) settle_s: Seconds,
+    pub(crate) topology: Topology,
+    pub(crate) workload: Workload,
+    #[serde(default, rename = "fault")]
+    pub(crate) faults: Vec<Fault>,
+    #[serde(default)]
+    pub(crate) expect: Expect,
+    /// Run once for every commit of somebody, crashed at that commit.
+    pub(crate) sweep: Option<Sweep>,
+}
+
+/// Hosts and what lies between them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Topology {
+    /// Nodes, each a member; node 0 is the admin.
+    pub(crate) nodes: usize,
+    /// Of how many pairs in a hundred the nodes can reach each other.
+    #[serde(default = "always")]
+    pub(crate) direct_percent: u8,
+    /// One way between a node and the coordinator.
+    #[serde(default = "uplink_default")]
+    pub(crate) uplink_ms: Millis,
+    /// One way between two nodes.
+    #[serde(default = "direct_default")]
+    pub(crate) direct_ms: Millis,
+    /// The longest commit of any disk; the shortest takes a fifth of it.
+    #[serde(default = "commit_default")]
+    pub(crate) commit_ms: u64,
+    /// Items one queue of the coordinator holds; the protocol's default otherwise.
+    pub(crate) mailbox_messages_max: Option<u64>,
+}
+
+/// A delay: at least `low`, at most `high` milliseconds.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Millis {
+    pub(crate) low: u64,
+    pub(crate) high: u64,
+}
+
+/// Messages that programs hand over, at random instants between random nodes unless it says which.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Workload {
+    pub(crate) messages: usize,
+    #[serde(default)]
+    pub(crate) from_s: Seconds,
+    /// The end of the scenario's duration otherwise.
+    pub(crate) until_s: Option<Seconds>,
+    /// Who sends; everybody otherwise.
+    pub(crate) senders: Option<Vec<usize>>,
+    /// Who receives; everybody otherwise.
+    pub(crate) recipients: Option<Vec<usize>>,
+    #[serde(default = "bytes_default")]
+    pub(crate) bytes: usize,
+    /// How long a message is worth delivering; a week otherwise.
+    pub(crate) life_s: Option<Seconds>,
+    /// Messages handed over at one instant to one recipient.
+    #[serde(default = "one")]
+    pub(crate) burst: usize,
+}
+
+/// When a fault begins: once, again and again, or at random instants.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct When {
+    pub(crate) at_s: Option<Seconds>,
+    pub(crate) every_s: Option<Seconds>,
+    pub(crate) until_s: Option<Seconds>,
+    /// So many instants, uniform between `at_s` and `until_s`.
+    pub(crate) random: Option<usize>,
+}
+
+/// Something goes wrong.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Fault {
+    /// A process ends in order and starts again.
+    Stop { when: When, who: Who, for_s: Seconds },
+    /// A process is killed and starts again.
+    Kill { when: When, who: Who, for_s: Seconds },
+    /// A process is killed at its next commit.
+    CrashAtCommit { when: When, who: Who, moment: Moment, for_s: Seconds },
+    /// A node's connection to the coordinator breaks.
+    CutUplink { when: When, who: Who },
+    /// Every direct link breaks.
+    CutLinks { when: When },
+    /// Nothing passes between two hosts, or in one direction only.
+    Partition {
+        when: When,
+        from: Who,
+        to: Who,
+        #[serde(default)]
+        direction: Direction,
+        for_s: Seconds,
+    },
+    /// No new direct link can be made.
+    NoDirect { when: When, for_s: Seconds },
+    /// A wall clock is wrong by so many days.
+    ClockJump { when: When, who: Who, days: f64, for_s: Seconds },
+    /// A disk takes nothing.
+    DiskFull { when: When, who: Who, for_s: Seconds },
+    /// A member is revoked by another.
+    Revoke { when: When, by: usize, target: usize },
+}
+
+/// Where a crash falls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Moment {
+    /// Nothing of the transaction is kept.
+    Before,
+    /// All of it is kept, and nothing that follows from it happens.
+    After,
+}
+
+/// Which directions a partition takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Direction {
+    #[default]
+    Both,
+    /// From `from` to `to` only.
+    OneWay,
+}
+
+/// A host: a node by number, the coordinator, or any node, drawn each time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Node(usize),
+    Coordinator,
+    Any,
+}
+
+/// Crash at every commit in turn.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sweep {
+    pub(crate) who: Who,
+    pub(crate) moment: Moment,
+    /// How long it is away.
+    pub(crate) for_s: Seconds,
+}
+
+/// What the run must have been, so that a scenario cannot pass by doing nothing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Expect {
+    #[serde(default)]
+    pub(crate) delivered: Delivered,
+    #[serde(default)]
+    pub(crate) direct_min: u64,
+    #[serde(default)]
+    pub(crate) relay_min: u64,
+    #[serde(default)]
+    pub(crate) queue_min: u64,
+    #[serde(default)]
+    pub(crate) expired_min: u64,
+    #[serde(default)]
+    pub(crate) repeats_min: u64,
+    #[serde(default)]
+    pub(crate) crashes_min: u64,
+    #[serde(default)]
+    pub(crate) reconnects_min: u64,
+    #[serde(default)]
+    pub(crate) store_failures_min: u64,
+    #[serde(default)]
+    pub(crate) refused_full_min: u64,
+    /// Longest time from the sender's acknowledgement to the reader.
+    pub(crate) stall_max_s: Option<Seconds>,
+}
+
+/// What must become of acknowledged messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Delivered {
+    /// Every one is shown.
+    #[default]
+    All,
+    /// Every one is shown, or its sender is told why not.
+    AllOrTold,
+}
+
+/// A time of the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Seconds(f64);
+
+impl Seconds {
+    pub(crate) fn duration(self) -> Duration {
+        Duration::from_secs_f64(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Who {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WhoVisitor;
+        impl Visitor<'_> for WhoVisitor {
+            type Value = Who;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a node's number, \"coordinator\" or \"any\"")
+            }
+            fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Who, E> {
+                let node = usize::try_from(value).map_err(|_| E::custom("a node's number is not negative"))?;
+                Ok(Who::Node(node))
+            }
+            fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Who, E> {
+                match value {
+                    "coordinator" => Ok(Who::Coordinator),
+                    "any" => Ok(Who::Any),
+                    other => Err(E::invalid_value(serde::de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(WhoVisitor)
+    }
+}
+
+impl Scenario {
+    /// Reads and checks a file.
+    pub(crate) fn read(path: &Path) -> Result<Self, ScenarioError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ScenarioError::Unreadable { path: name.clone(), source })?;
+        Self::parse(&name, &text)
+    }
+
+    /// The same from text; `name` is for errors.
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = toml::from_str(text)
+            .map_err(|source| ScenarioError::Syntax { path: name.to_owned(), source: Box::new(source) })?;
+        scenario.check().map_err(|what| ScenarioError::Nonsense { path: name.to_owned(), what })?;
+        Ok(scenario)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let nodes = self.topology.nodes;
+        if !(2..=NODES_MAX).contains(&nodes) {
+            return Err(format!("a world has 2 to {NODES_MAX} nodes, not {nodes}"));
+        }
+        if self.topology.direct_percent > 100 {
+            return Err("direct_percent is at most 100".to_owned());
+        }
+        for delay in [self.topology.uplink_ms, self.topology.direct_ms] {
+            if delay.low == 0 || delay.low > delay.high {
+                return Err(format!("a delay of {} to {} ms is none", delay.low, delay.high));
+            }
+        }
+        if self.topology.commit_ms == 0 {
+            return Err("a commit takes at least 1 ms".to_owned());
+        }
+        if self.workload.burst == 0 {
+            return Err("a burst is at least one message".to_owned());
+        }
+        let listed = [&self.workload.senders, &self.workload.recipients];
+        let listed = listed.into_iter().flatten().flatten().copied();
+        let revoking = self.faults.iter().filter_map(|fault| match fault {
+            Fault::Revoke { by, target, .. } => Some([*by, *target]),
+            Fault::Stop { .. }
+            | Fault::Kill { .. }
+            | Fault::CrashAtCommit { .. }
+            | Fault::CutUplink { .. }
+            | Fault::CutLinks { .. }
+            | Fault::Partition { .. }
+            | Fault::NoDirect { .. }
+            | Fault::ClockJump { .. }
+            | Fault::DiskFull { .. } => None,
+        });
+        let named = self.faults.iter().flat_map(Fault::hosts).chain(self.sweep.map(|sweep| sweep.who));
+        let named = named.filter_map(|who| match who {
+            Who::Node(node) => Some(node),
+            Who::Coordinator | Who::Any => None,
+        });
+        if let Some(node) = listed.chain(revoking.flatten()).chain(named).find(|node| *node >= nodes) {
+            return Err(format!("there is no node {node}: the last is {}", nodes - 1));
+        }
+        let times = [self.duration_s, self.settle_s, self.workload.from_s].into_iter();
+        let times = times.chain(self.workload.until_s).chain(self.workload.life_s);
+        let times = times.chain(self.faults.iter().flat_map(Fault::times));
+        if times.map(|time| time.0).any(|time| !(0.0..=SECONDS_MAX).contains(&time)) {
+            return Err(format!("a time is between 0 and {SECONDS_MAX} s"));
+        }
+        for (number, fault) in self.faults.iter().enumerate() {
+            let when = fault.when();
+            if when.every_s.is_some_and(|every| every.0 < 0.01) || (when.every_s.is_some() && when.random.is_some()) {
+                return Err(format!("fault {}: either every_s of at least 0.01, or random", number + 1));
+            }
+            if let Fault::CutUplink { who: Who::Coordinator, .. } = fault {
+                return Err(format!("fault {}: an uplink is named by its node", number + 1));
+            }
+        }
+        match self.sweep {
+            Some(Sweep { who: Who::Any, .. }) => Err("a sweep names its host".to_owned()),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+impl Fault {
+    /// Its word in the file.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Stop { .. } => "stop",
+            Self::Kill { .. } => "kill",
+            Self::CrashAtCommit { .. } => "crash_at_commit",
+            Self::CutUplink { .. } => "cut_uplink",
+            Self::CutLinks { .. } => "cut_links",
+            Self::Partition { .. } => "partition",
+            Self::NoDirect { .. } => "no_direct",
+            Self::ClockJump { .. } => "clock_jump",
+            Self::DiskFull { .. } => "disk_full",
+            Self::Revoke { .. } => "revoke",
+        }
+    }
+
+    pub(crate) fn when(&self) -> When {
+        match self {
+            Self::Stop { when, .. }
+            | Self::Kill { when, .. }
+            | Self::CrashAtCommit { when, .. }
+            | Self::CutUplink { when, .. }
+            | Self::CutLinks { when }
+            | Self::Partition { when, .. }
+            | Self::NoDirect { when, .. }
+            | Self::ClockJump { when, .. }
+            | Self::DiskFull { when, .. }
+            | Self::Revoke { when, .. } => *when,
+        }
+    }
+
+    /// How long it lasts.
+    pub(crate) fn lasts(&self) -> Seconds {
+        match self {
+            Self::Stop { for_s, .. }
+            | Self::Kill { for_s, .. }
+            | Self::CrashAtCommit { for_s, .. }
+            | Self::Partition { for_s, .. }
+            | Self::NoDirect { for_s, .. }
+            | Self::ClockJump { for_s, .. }
+            | Self::DiskFull { for_s, .. } => *for_s,
+            Self::CutUplink { .. } | Self::CutLinks { .. } | Self::Revoke { .. } => Seconds::default(),
+        }
+    }
+
+    fn hosts(&self) -> Vec<Who> {
+        match self {
+            Self::Stop { who, .. }
+            | Self::Kill { who, .. }
+            | Self::CrashAtCommit { who, .. }
+            | Self::CutUplink { who, .. }
+            | Self::ClockJump { who, .. }
+            | Self::DiskFull { who, .. } => vec![*who],
+            Self::Partition { from, to, .. } => vec![*from, *to],
+            Self::CutLinks { .. } | Self::NoDirect { .. } | Self::Revoke { .. } => Vec::new(),
+        }
+    }
+
+    fn times(&self) -> Vec<Seconds> {
+        let when = self.when();
+        [when.at_s, when.every_s, when.until_s, Some(self.lasts())].into_iter().flatten().collect()
+    }
+}
+
+/// Nodes of one world: certificates and messages number them in 16 bits.
+const NODES_MAX: usize = 10_000;
+
+/// A month: no run is longer.
+const SECONDS_MAX: f64 = 31.0 * 86_400.0;
+
+/// Longer than the longest pause of an uplink, a claim's lease and a full queue's retry together.
+fn settle_default() -> Seconds {
+    Seconds(300.0)
+}
+
+fn always() -> u8 {
+    100
+}
+
+fn uplink_default() -> Millis {
+    Millis { low: 10, high: 40 }
+}
+
+fn direct_default() -> Millis {
+    Millis { low: 2, high: 12 }
+}
+
+fn commit_default() -> u64 {
+    5
+}
+
+fn bytes_default() -> usize {
+    64
+}
+
+fn one() -> usize {
+    1
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! Programs that send: each hands its message over under an id of its own, and again until the node
+//! answered, whatever happens to the node meanwhile.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerloom_proto::endpoint::{Refusal, Reply, Request, Send};
+use peerloom_proto::limits::MESSAGE_LIFE_MAX;
+use peerloom_proto::{Message, MessageId, Priority};
+
+use crate::chance::{Chance, seed_for};
+use crate::host::Asked;
+use crate::model::{Fact, Planned};
+use crate::queue::Event;
+use crate::world::World;
+
+/// A program whose node does not answer tries again after this.
+const PROGRAM_RETRY: Duration = Duration::from_secs(1);
+
+impl World {
+    /// Draws every message of the run: when, from whom, to whom.
+    pub(crate) fn plan_messages(&mut self) {
+        let workload = self.scenario.workload.clone();
+        let mut chance = Chance::new(self.seed, "workload", "messages");
+        let everybody: Vec<usize> = (0..self.nodes.len()).collect();
+        let senders = workload.senders.unwrap_or_else(|| everybody.clone());
+        let recipients = workload.recipients.unwrap_or(everybody);
+        let until = workload.until_s.unwrap_or(self.scenario.duration_s).duration();
+        let from = workload.from_s.duration().min(until);
+        let mut number = 0;
+        while number < workload.messages {
+            let at = chance.between(from, until);
+            let sender = senders[chance.below(senders.len())];
+            let others: Vec<usize> = recipients.iter().copied().filter(|to| *to != sender).collect();
+            if others.is_empty() {
+                // The only sender is the only recipient: the scenario has nothing to say.
+                return;
+            }
+            let to = others[chance.below(others.len())];
+            for _ in 0..workload.burst.min(workload.messages - number) {
+                let id = seed_for(self.seed, &format!("message {number}"), "id");
+                let id = MessageId(*id.first_chunk().expect("a hash has sixteen bytes"));
+                let text = format!("{number} {:.<width$}", "", width = workload.bytes);
+                self.by_id.insert(id, number);
+                self.history.messages.push(Planned { id, from: sender, to, text });
+                self.queue.at(at, Event::Submits { message: number });
+                number += 1;
+            }
+        }
+        self.unanswered = number;
+    }
+
+    /// A program hands its message over.
+    pub(crate) fn submits(&mut self, message: usize) {
+        let planned = self.history.messages[message].clone();
+        if !self.nodes[planned.from].serves() {
+            return self.queue.after(PROGRAM_RETRY, Event::Submits { message });
+        }
+        self.history.note(self.queue.now(), Fact::Submitted { message });
+        let life = self.scenario.workload.life_s.map_or(MESSAGE_LIFE_MAX, |life| life.duration());
+        let content = Bytes::from(planned.text.into_bytes());
+        let priority = match message % 3 {
+            0 => Priority::Low,
+            1 => Priority::Next,
+            _ => Priority::Now,
+        };
+        let send = Send {
+            id: Some(planned.id),
+            to: vec![self.nodes[planned.to].id],
+            message: Message { content_type: "text/plain".to_owned(), content, reply_to: None },
+            priority,
+            life,
+        };
+        self.ask_node(planned.from, Asked::Message(message), Request::Send(send));
+    }
+
+    pub(crate) fn message_answered(&mut self, message: usize, reply: Reply) {
+        let at = self.queue.now();
+        match reply {
+            Reply::Sent { repeated, .. } => {
+                self.tally.repeats += u64::from(repeated);
+                self.unanswered -= 1;
+                self.history.note(at, Fact::Acknowledged { message });
+            }
+            // There will be room.
+            Reply::Refused(Refusal::OutboxFull { .. }) => {
+                self.queue.after(PROGRAM_RETRY, Event::Submits { message });
+            }
+            Reply::Refused(why) => {
+                self.unanswered -= 1;
+                self.history.note(at, Fact::Refused { message, why: why.to_string() });
+            }
+            Reply::Done | Reply::Requeued(_) | Reply::Pong(_) | Reply::Appended(_) => {
+                unreachable!("a send is answered as one")
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! One world: hosts, network, programs and faults on one virtual clock, in one thread. A run is a
+//! function of scenario and seed.
+//!
+//! [`run`] narrates it: found the mesh, start everybody, plan messages and faults, let it happen until
+//! the last fault is over, let it drain, and say what was seen.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use peerloom_proto::{CertHash, MessageId, PeerId};
+
+use crate::check::{self, Violation};
+use crate::disk::{HubDisk, NodeDisk};
+use crate::fault::Turn;
+use crate::host::{HubHost, Node};
+use crate::mesh::{Mesh, first_prekey, node_key};
+use crate::model::{Fact, History};
+use crate::mutant::Mutant;
+use crate::network::{Delay, Network, Place};
+use crate::queue::{Carried, Event, Queue};
+use crate::scenario::{Millis, Scenario, Who};
+use crate::trace::{Trace, name_of};
+use crate::verdict::{Tally, Verdict};
+
+/// What makes a run, beside the scenario.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) seed: u64,
+    /// The commit of the swept host at which it crashes.
+    pub(crate) crash_at: Option<u64>,
+    pub(crate) mutant: Option<Mutant>,
+}
+
+/// A run's outcome.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    pub(crate) violations: Vec<Violation>,
+    /// The last happenings, for people.
+    pub(crate) last: Vec<String>,
+    /// Commits of the swept host.
+    pub(crate) swept_commits: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) scenario: Scenario,
+    pub(crate) seed: u64,
+    pub(crate) crash_at: Option<u64>,
+    mutant: Option<Mutant>,
+    pub(crate) queue: Queue,
+    pub(crate) network: Network,
+    pub(crate) mesh: Mesh,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) coordinator: HubHost,
+    pub(crate) history: History,
+    pub(crate) tally: Tally,
+    trace: Trace,
+    pub(crate) plan: Vec<Turn>,
+    pub(crate) by_id: BTreeMap<MessageId, usize>,
+    pub(crate) by_member: BTreeMap<PeerId, usize>,
+    pub(crate) by_cert: BTreeMap<CertHash, usize>,
+    /// Messages whose program waits for an answer.
+    pub(crate) unanswered: usize,
+    /// Faults that keep direct links from being made.
+    pub(crate) no_direct: u32,
+    pub(crate) next_token: u64,
+}
+
+/// Happenings at one instant: more means that something goes round without time passing.
+const SPINS_MAX: u32 = 200_000;
+
+/// How often a settling world is asked whether it drained.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a drained world is watched on: longer than a claim's lease, so that what is offered again
+/// would be seen.
+const QUIET: Duration = Duration::from_secs(45);
+
+/// Nodes start within this.
+const START_WITHIN: Duration = Duration::from_millis(500);
+
+/// Runs a scenario once.
+pub(crate) fn run(scenario: &Scenario, options: Options) -> Outcome {
+    let mut world = World::new(scenario.clone(), options);
+    world.start();
+    world.plan_messages();
+    let over = world.plan_faults();
+    world.pass_until(over);
+    world.settle(over + scenario.settle_s.duration());
+    world.finish()
+}
+
+impl World {
+    fn new(scenario: Scenario, options: Options) -> Self {
+        let Options { seed, crash_at, mutant } = options;
+        let count = scenario.topology.nodes;
+        let mesh = Mesh::found(seed, count);
+        let nodes: Vec<Node> = (0..count)
+            .map(|node| {
+                let disk = NodeDisk::new(mesh.entries.clone(), first_prekey(seed, node));
+                Node::new(node_key(seed, node), disk, seed, node)
+            })
+            .collect();
+        let disk = HubDisk::new(mesh.roster.mesh_id(), mesh.entries.clone());
+        let members: Vec<PeerId> = nodes.iter().map(|node| node.id).collect();
+        let by_member = members.iter().copied().zip(0..).collect();
+        let network = Network::new(delay(scenario.topology.uplink_ms), delay(scenario.topology.direct_ms), seed);
+        Self {
+            seed,
+            crash_at,
+            mutant,
+            queue: Queue::default(),
+            network,
+            mesh,
+            nodes,
+            coordinator: HubHost::new(disk, seed),
+            history: History { members, ..History::default() },
+            tally: Tally::default(),
+            trace: Trace::default(),
+            plan: Vec::new(),
+            by_id: BTreeMap::new(),
+            by_member,
+            by_cert: BTreeMap::new(),
+            unanswered: 0,
+            no_direct: 0,
+            next_token: 0,
+            scenario,
+        }
+    }
+
+    fn start(&mut self) {
+        self.queue.after(Duration::ZERO, Event::HubStarts);
+        for node in 0..self.nodes.len() {
+            let at = self.nodes[node].chance.between(Duration::ZERO, START_WITHIN);
+            self.queue.after(at, Event::NodeStarts { node });
+        }
+    }
+
+    /// Whether this run has that planted fault.
+    pub(crate) fn is_planted(&self, mutant: Mutant) -> bool {
+        cfg!(feature = "mutants") && self.mutant == Some(mutant)
+    }
+
+    /// The node whose commits are swept.
+    pub(crate) fn swept_node(&self) -> Option<usize> {
+        match self.scenario.sweep?.who {
+            Who::Node(node) => Some(node),
+            Who::Coordinator | Who::Any => None,
+        }
+    }
+
+    fn pass_until(&mut self, until: Duration) {
+        let (mut at, mut spins) = (Duration::ZERO, 0);
+        while let Some(event) = self.queue.next(until) {
+            let now = self.queue.now();
+            spins = if now > at { 0 } else { spins + 1 };
+            at = now;
+            if spins > SPINS_MAX {
+                let what = format!("the world spins at {event:?}");
+                return self.history.note(now, Fact::Broke { at: Place::Coordinator, what });
+            }
+            self.note(&event);
+            self.happen(event);
+        }
+    }
+
+    /// Runs until everything has drained and stayed so, or until `deadline`.
+    fn settle(&mut self, deadline: Duration) {
+        while self.queue.now() < deadline && !self.left().is_empty() {
+            self.pass_until(self.queue.now() + PROBE_EVERY);
+        }
+        self.pass_until(self.queue.now() + QUIET);
+        let end = self.queue.now() + QUIET;
+        while self.queue.now() < end && !self.left().is_empty() {
+            self.pass_until(self.queue.now() + Duration::from_secs(1));
+        }
+        self.history.left = self.left();
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Knocked { stream } => self.knocked(stream),
+            Event::KnockEnds { stream } => self.knock_ends(stream),
+            Event::Arrived { stream, end, carried } => self.arrived(stream, end, carried),
+            Event::Noticed { stream, end } => self.noticed(stream, end),
+            Event::NodeWakes { node, serial } => self.node_wakes(node, serial),
+            Event::NodeCommits { node, life } => self.node_commits(node, life),
+            Event::NodeHears { node, life, input } => {
+                if self.nodes[node].life == life {
+                    self.node_input(node, input);
+                }
+            }
+            Event::NodeDials { node, life, conn, peer_cert } => self.node_dials(node, life, conn, peer_cert),
+            Event::NodeStarts { node } => self.start_node(node),
+            Event::NodeReopens { node, life } => self.node_reopens(node, life),
+            Event::NodeReads { node } => self.node_reads(node),
+            Event::HubWakes { serial } => self.hub_wakes(serial),
+            Event::HubCommits { run } => self.hub_commits(run),
+            Event::HubReads { run, read, query } => self.hub_reads(run, read, &query),
+            Event::HubAnswers { run, read, answer } => self.hub_answered(run, read, answer),
+            Event::HubStarts => self.start_hub(),
+            Event::Submits { message } => self.submits(message),
+            Event::Fault { index } => self.fault(index),
+            Event::Revokes { by, target } => self.revokes(by, target),
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        let at = self.queue.now();
+        match event {
+            Event::Arrived { stream, end, carried: Carried::Frame(frame) } => {
+                let (bytes, name) = (frame.len(), name_of(frame));
+                self.trace.note(at, format_args!("{stream:?}.{end} frame of {bytes} bytes, {name:016x}"));
+            }
+            Event::HubReads { read, .. } => self.trace.note(at, format_args!("hub reads {read:?}")),
+            Event::HubAnswers { read, .. } => self.trace.note(at, format_args!("hub is answered {read:?}")),
+            Event::Fault { index } => self.trace.note(at, format_args!("fault {:?}", self.plan[*index])),
+            Event::Knocked { .. }
+            | Event::KnockEnds { .. }
+            | Event::Arrived { .. }
+            | Event::Noticed { .. }
+            | Event::NodeWakes { .. }
+            | Event::NodeCommits { .. }
+            | Event::NodeHears { .. }
+            | Event::NodeDials { .. }
+            | Event::NodeStarts { .. }
+            | Event::NodeReopens { .. }
+            | Event::NodeReads { .. }
+            | Event::HubWakes { .. }
+            | Event::HubCommits { .. }
+            | Event::HubStarts
+            | Event::Submits { .. }
+            | Event::Revokes { .. } => self.trace.note(at, format_args!("{event:?}")),
+        }
+    }
+
+    /// What is still under way; nothing once everything has drained.
+    fn left(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        if self.unanswered > 0 {
+            left.push(format!("{} programs wait for an answer", self.unanswered));
+        }
+        if self.coordinator.hub.is_none() {
+            left.push("the coordinator does not run".to_owned());
+        }
+        let mesh = self.mesh.roster.mesh_id();
+        let log = self.coordinator.disk.log(&mesh);
+        for row in self.coordinator.disk.mail() {
+            let to = self.by_member.get(&row.to).copied();
+            if to.is_none_or(|to| !self.history.revoked.contains(&to)) {
+                left.push(format!("the coordinator keeps a {:?} for node {to:?}, claim {}", row.kind, row.seq));
+            }
+        }
+        for (node, it) in self.nodes.iter().enumerate() {
+            if self.history.revoked.contains(&node) {
+                continue;
+            }
+            if it.process.is_none() {
+                left.push(format!("node {node} does not run"));
+            }
+            for row in it.disk.open_rows() {
+                left.push(format!("node {node}'s row for {} to {} is {}", row.id, row.to, row.state.name()));
+            }
+            let (_, held) = it.disk.depths();
+            if held > 0 {
+                left.push(format!("node {node} holds {held} messages behind gaps"));
+            }
+            if it.disk.readable_after(it.cursor).next().is_some() {
+                left.push(format!("node {node} has mail that nobody read"));
+            }
+            if it.disk.entries != log {
+                left.push(format!("node {node} has {} of {} log entries", it.disk.entries.len(), log.len()));
+            }
+        }
+        left
+    }
+
+    fn finish(mut self) -> Outcome {
+        if let Some(hub) = &self.coordinator.hub {
+            self.tally.add_hub(&hub.counters());
+        }
+        let swept_commits = match self.swept_node() {
+            Some(node) => self.nodes[node].commits,
+            None => self.coordinator.commits,
+        };
+        let mut violations = check::all(&self.history);
+        self.tally.virtual_time = self.queue.now();
+        self.tally.events = self.trace.events();
+        let (hash, last) = self.trace.finish();
+        let verdict = Verdict::new(&self.history, self.tally, hash);
+        let expected = verdict.unmet(&self.scenario.expect).into_iter();
+        violations.extend(expected.map(|what| Violation { invariant: "expect", at: None, what }));
+        Outcome { verdict, violations, last, swept_commits }
+    }
+}
+
+fn delay(millis: Millis) -> Delay {
+    let least = Duration::from_millis(millis.low);
+    Delay { least, jitter: Duration::from_millis(millis.high) - least }
+}
