@@ -174,7 +174,10 @@ impl Hub {
             Sweep::At(at) => Some(at),
             Sweep::UnderWay => None,
         };
-        [watch, sweep, self.write_again_at, self.changes_due()].into_iter().flatten().min()
+        // What was to be written again may have ended since: then nothing is due, and a past deadline
+        // would keep the host awake.
+        let write = self.write_again_at.filter(|_| !self.writing && !self.open.is_empty());
+        [watch, sweep, write, self.changes_due()].into_iter().flatten().min()
     }
 
     /// Totals and gauges.

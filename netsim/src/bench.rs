@@ -33,7 +33,7 @@ use peerloom_proto::{Entropy, UnixMs, sha256};
 
 use process::Binaries;
 use progress::Progress;
-use report::{Figure, Report};
+use report::{Figure, Machine, Report};
 
 /// Arguments of `bench`.
 #[derive(Args, Clone, Debug)]
@@ -121,6 +121,7 @@ fn run(what: &What, args: &BenchArgs) -> anyhow::Result<Report> {
         temporary.with_context(|| format!("failed to make a directory in {}", parent.display()))?;
     let dir = temporary.path().to_owned();
     let stage = Stage { binaries, dir, progress: Progress::new(what.name()) };
+    let machine = Machine::now();
     stage.progress.say("measuring the disk");
     let before = disk::measure(&stage.dir)?;
     let figures = what.figures(&stage);
@@ -131,7 +132,7 @@ fn run(what: &What, args: &BenchArgs) -> anyhow::Result<Report> {
         let kept = temporary.keep();
         report::note(&format!("files are in {}", kept.display()));
     }
-    Ok(Report { bench: what.name(), figures: figures?, disk, command: repeated() })
+    Ok(Report { bench: what.name(), figures: figures?, disk, machine, command: repeated() })
 }
 
 impl What {

@@ -87,7 +87,8 @@ impl World {
             }
             Fault::CutUplink { .. } if begins => self.cut_uplink(host),
             Fault::CutLinks { .. } if begins => {
-                let links: Vec<StreamId> = self.network.direct_streams().into_iter().map(|(id, _)| id).collect();
+                let links: Vec<StreamId> =
+                    self.network.direct_streams().into_iter().map(|(id, _)| id).collect();
                 links.into_iter().for_each(|id| self.network.cut(&mut self.queue, id));
             }
             Fault::CutUplink { .. } | Fault::CutLinks { .. } => {}
@@ -104,7 +105,10 @@ impl World {
             Fault::NoDirect { .. } if begins => self.no_direct += 1,
             Fault::NoDirect { .. } => self.no_direct -= 1,
             Fault::ClockJump { days, .. } => {
-                #[expect(clippy::cast_possible_truncation, reason = "a month of milliseconds is far below 2^63")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    reason = "a month of milliseconds is far below 2^63"
+                )]
                 let jump = (days * 86_400_000.0) as i64;
                 let jump = if begins { jump } else { -jump };
                 match host {

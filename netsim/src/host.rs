@@ -2,6 +2,7 @@
 //! Each keeps the order of its daemon: take in, drain, commit, and only then act.
 
 mod act;
+mod batch;
 mod hub;
 mod node;
 

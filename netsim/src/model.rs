@@ -26,7 +26,7 @@ pub(crate) enum Fact {
     /// The program was told that it is in the outbox.
     Acknowledged { message: usize },
     /// The program was told that it is not.
-    Refused { message: usize, why: String },
+    Refused { why: String },
     /// The sender's API announced a state.
     Told { message: usize, state: OutboxState },
     /// The recipient committed it.
@@ -60,6 +60,11 @@ pub(crate) struct History {
 }
 
 impl History {
+    /// Of a world of these members.
+    pub(crate) fn of(members: Vec<PeerId>) -> Self {
+        Self { members, ..Self::default() }
+    }
+
     pub(crate) fn note(&mut self, at: Duration, fact: Fact) {
         self.facts.push((at, fact));
     }

@@ -13,7 +13,7 @@ use serde::de::{Deserializer, Visitor};
 pub(crate) enum ScenarioError {
     #[error("failed to read the scenario {path}")]
     Unreadable { path: String, source: std::io::Error },
-    #[error("{path} is not a scenario: {source}")]
+    #[error("{path} is not a scenario")]
     Syntax { path: String, source: Box<toml::de::Error> },
     #[error("{path}: {what}")]
     Nonsense { path: String, what: String },
@@ -200,6 +200,8 @@ pub(crate) struct Expect {
     pub(crate) refused_full_min: u64,
     /// Longest time from the sender's acknowledgement to the reader.
     pub(crate) stall_max_s: Option<Seconds>,
+    /// Happenings of the whole run: something that goes round at the speed of the network has more.
+    pub(crate) events_max: Option<u64>,
 }
 
 /// What must become of acknowledged messages.
@@ -233,7 +235,8 @@ impl<'de> Deserialize<'de> for Who {
                 f.write_str("a node's number, \"coordinator\" or \"any\"")
             }
             fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Who, E> {
-                let node = usize::try_from(value).map_err(|_| E::custom("a node's number is not negative"))?;
+                let node =
+                    usize::try_from(value).map_err(|_| E::custom("a node's number is not negative"))?;
                 Ok(Who::Node(node))
             }
             fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Who, E> {
@@ -314,7 +317,9 @@ impl Scenario {
         }
         for (number, fault) in self.faults.iter().enumerate() {
             let when = fault.when();
-            if when.every_s.is_some_and(|every| every.0 < 0.01) || (when.every_s.is_some() && when.random.is_some()) {
+            if when.every_s.is_some_and(|every| every.0 < 0.01)
+                || (when.every_s.is_some() && when.random.is_some())
+            {
                 return Err(format!("fault {}: either every_s of at least 0.01, or random", number + 1));
             }
             if let Fault::CutUplink { who: Who::Coordinator, .. } = fault {

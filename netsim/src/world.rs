@@ -105,7 +105,8 @@ impl World {
         let disk = HubDisk::new(mesh.roster.mesh_id(), mesh.entries.clone());
         let members: Vec<PeerId> = nodes.iter().map(|node| node.id).collect();
         let by_member = members.iter().copied().zip(0..).collect();
-        let network = Network::new(delay(scenario.topology.uplink_ms), delay(scenario.topology.direct_ms), seed);
+        let network =
+            Network::new(delay(scenario.topology.uplink_ms), delay(scenario.topology.direct_ms), seed);
         Self {
             seed,
             crash_at,
@@ -115,7 +116,7 @@ impl World {
             mesh,
             nodes,
             coordinator: HubHost::new(disk, seed),
-            history: History { members, ..History::default() },
+            history: History::of(members),
             tally: Tally::default(),
             trace: Trace::default(),
             plan: Vec::new(),
@@ -249,7 +250,10 @@ impl World {
         for row in self.coordinator.disk.mail() {
             let to = self.by_member.get(&row.to).copied();
             if to.is_none_or(|to| !self.history.revoked.contains(&to)) {
-                left.push(format!("the coordinator keeps a {:?} for node {to:?}, claim {}", row.kind, row.seq));
+                left.push(format!(
+                    "the coordinator keeps a {:?} for node {to:?}, claim {}",
+                    row.kind, row.seq
+                ));
             }
         }
         for (node, it) in self.nodes.iter().enumerate() {

@@ -54,7 +54,10 @@ fn wall() -> UnixMs {
     UnixMs(real.saturating_add_signed(offset_ms()))
 }
 
-#[expect(clippy::disallowed_methods, reason = "no setting: whoever moves a clock on purpose says so by variable only")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "no setting: whoever moves a clock on purpose says so by variable only"
+)]
 fn offset_ms() -> i64 {
     static OFFSET_MS: OnceLock<i64> = OnceLock::new();
     *OFFSET_MS.get_or_init(|| {

@@ -139,6 +139,8 @@ pub(crate) async fn write(link: &dyn PeerLink, mut outflow: Outflow) -> String {
             Err(error) => return error.to_string(),
         }
     }
+    // The last words, goodbye among them, are to be heard.
+    link.drained().await;
     link.close(CloseReason::Finished);
     "closed".to_owned()
 }

@@ -84,9 +84,10 @@ impl Inbound {
 pub(crate) struct Outbound {
     next_seq: u64,
     unsettled: BTreeSet<u64>,
-    /// Places that will never be filled, with messages behind them that were sealed before that was
-    /// known: the recipient waits until it is told.
+    /// Places that will never be filled: the recipient waits behind them until it is told.
     holes: BTreeSet<u64>,
+    /// Places below this may hide holes that a restart forgot.
+    forgotten_below: Option<u64>,
 }
 
 impl Outbound {
@@ -99,9 +100,7 @@ impl Outbound {
     /// not remembered, so it is told once more when all that is known has settled.
     pub(crate) fn resume_untold(&mut self, next_seq: u64) {
         self.resume(next_seq);
-        if let Some(last) = next_seq.checked_sub(1) {
-            self.holes.insert(last);
-        }
+        self.forgotten_below = Some(next_seq);
     }
 
     /// Puts back a row that was unsettled when the node stopped.
@@ -115,6 +114,8 @@ impl Outbound {
         let seq = self.next_seq;
         self.next_seq += 1;
         self.unsettled.insert(seq);
+        // This message tells as much as a word of its own; should it fail, it leaves a hole itself.
+        self.told();
         (seq, self.lowest())
     }
 
@@ -131,12 +132,10 @@ impl Outbound {
         self.unsettled.remove(&seq);
     }
 
-    /// This seq never will arrive. The next message says so by itself; those sealed before cannot.
+    /// This seq never will arrive.
     pub(crate) fn fail(&mut self, seq: u64) {
         self.unsettled.remove(&seq);
-        if seq + 1 < self.next_seq {
-            self.holes.insert(seq);
-        }
+        self.holes.insert(seq);
     }
 
     /// Whether something is under way.
@@ -146,12 +145,21 @@ impl Outbound {
 
     /// Whether the recipient may wait for something that [`lowest`](Self::lowest) would spare it.
     pub(crate) fn owes_word(&self) -> bool {
-        self.holes.first().is_some_and(|hole| *hole < self.lowest())
+        let lowest = self.lowest();
+        let hole = self.holes.first().is_some_and(|hole| *hole < lowest);
+        hole || self.forgotten_below.is_some_and(|end| end <= lowest)
+    }
+
+    /// The recipient could not read what it was told.
+    pub(crate) fn unheard(&mut self) {
+        self.forgotten_below = self.forgotten_below.max(Some(self.lowest()));
     }
 
     /// The recipient was told [`lowest`](Self::lowest).
     pub(crate) fn told(&mut self) {
-        self.holes = self.holes.split_off(&self.lowest());
+        let lowest = self.lowest();
+        self.holes = self.holes.split_off(&lowest);
+        self.forgotten_below = self.forgotten_below.filter(|end| *end > lowest);
     }
 
     /// Everything below this is settled.
@@ -209,5 +217,52 @@ mod tests {
         assert_eq!(outbound.take(), (2, 0));
         outbound.settle(0);
         assert_eq!(outbound.take(), (3, 2));
+    }
+
+    #[test]
+    fn a_hole_is_told_when_nothing_below_it_can_still_arrive() {
+        let mut outbound = Outbound::default();
+        for _ in 0..3 {
+            outbound.take();
+        }
+        outbound.fail(1);
+        assert!(!outbound.owes_word(), "0 may still arrive, and a word would not name 1");
+        outbound.settle(0);
+        assert!(outbound.owes_word());
+        outbound.told();
+        assert!(!outbound.owes_word());
+    }
+
+    #[test]
+    fn a_message_sealed_after_a_failure_tells_of_it_only_if_nothing_older_is_under_way() {
+        let mut outbound = Outbound::default();
+        for _ in 0..2 {
+            outbound.take();
+        }
+        outbound.fail(1);
+        assert_eq!(outbound.take(), (2, 0));
+        outbound.settle(0);
+        assert!(outbound.owes_word(), "the message named 0, and 1 is missing");
+
+        let mut outbound = Outbound::default();
+        outbound.take();
+        outbound.fail(0);
+        assert_eq!(outbound.take(), (1, 1));
+        assert!(!outbound.owes_word());
+        outbound.fail(1);
+        assert!(outbound.owes_word(), "the message that would have told of 0 failed itself");
+    }
+
+    #[test]
+    fn what_a_restart_forgot_is_told_once_all_it_remembers_has_settled() {
+        let mut outbound = Outbound::default();
+        outbound.resume_untold(5);
+        outbound.restore(3);
+        assert!(!outbound.owes_word());
+        outbound.settle(3);
+        assert!(outbound.owes_word());
+        assert_eq!(outbound.lowest(), 5);
+        outbound.told();
+        assert!(!outbound.owes_word());
     }
 }

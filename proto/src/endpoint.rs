@@ -258,7 +258,7 @@ impl Endpoint {
             self.chain.deadline(),
             // Without a relay there is nowhere to copy to; its return is an input.
             self.uplink.is_ready().then(|| self.delivery.suspicion_at()).flatten(),
-            self.pauses_end(),
+            self.peers.pauses_end(),
             self.delivery.waits_for_store().then(|| now.monotonic + STORE_RETRY),
         ];
         walls.chain(monotonic.into_iter().flatten()).min()
@@ -295,6 +295,11 @@ impl Endpoint {
         self.peers.online()
     }
 
+    /// Grows whenever a reason for not being direct changed: no event tells of that.
+    pub fn reasons_changed(&self) -> u64 {
+        self.links.reasons
+    }
+
     /// What people are told of each other member.
     pub fn peer_views(&self) -> Vec<PeerView> {
         let others =
@@ -329,16 +334,6 @@ impl Endpoint {
                 None => peer.and_then(|peer| peer.why_not_direct.clone()),
             },
         }
-    }
-
-    /// When the first of the recipients that wait out a pause may be sent to again.
-    fn pauses_end(&self) -> Option<Monotonic> {
-        let relay = self.uplink.is_ready();
-        let paused = |peer| {
-            let peer = self.peers.get(peer)?;
-            peer.paused_until.max(peer.relay_paused_until.filter(|_| relay))
-        };
-        self.delivery.ready().filter_map(paused).min()
     }
 
     fn request(&mut self, now: Now, token: Token, request: Request) {
@@ -378,7 +373,9 @@ impl Endpoint {
 
     fn pass_time(&mut self, now: Now) {
         self.delivery.loaded(true);
-        self.peers.end_pauses(now.monotonic);
+        for peer in self.peers.end_pauses(now.monotonic) {
+            self.tell_settled(now, peer);
+        }
         self.uplink_timeout(now);
         self.links_timeout(now);
         self.pings_timeout(now);
@@ -393,14 +390,15 @@ impl Endpoint {
             self.write(Write::Prekey(minted));
             self.publish_prekey(now);
         }
+        // Only while the coordinator vouches for this clock: one that jumped ahead would throw away
+        // secrets that mail is sealed to, and a floor from the future would refuse honest mail for ever.
+        if !self.uplink.vouches_for(now) {
+            return;
+        }
         for kid in self.keyring.retire(now.wall) {
             self.write(Write::PrekeyGone(kid));
         }
-        // Only while the coordinator vouches for this clock: a floor from the future would refuse
-        // honest mail for ever.
-        if self.uplink.is_ready()
-            && let Some(floor) = self.inbox.raise_floor(now.wall)
-        {
+        if let Some(floor) = self.inbox.raise_floor(now.wall) {
             self.write(Write::Floor(floor));
         }
     }

@@ -9,7 +9,7 @@ use crate::endpoint::HeldPrekey;
 use crate::entropy::Entropy;
 use crate::id::{Kid, MeshId};
 use crate::key::{BoxPublicKey, BoxSecretKey, IdentityKey};
-use crate::limits::{CLOCK_SKEW_MAX, PREKEY_SECRET_GRACE};
+use crate::limits::{CLOCK_SKEW_MAX, PREKEY_LIFE, PREKEY_SECRET_GRACE};
 use crate::open::receiver_box;
 use crate::prekey::SignedPrekey;
 use crate::time::UnixMs;
@@ -40,7 +40,7 @@ impl Keyring {
     pub(crate) fn current(&self, now: UnixMs) -> Option<&SignedBytes> {
         self.held
             .values()
-            .filter(|prekey| prekey.exp > now)
+            .filter(|prekey| prekey.exp > now && has_begun(prekey, now))
             .filter_map(|prekey| prekey.signed.as_ref().map(|signed| (prekey.exp, signed)))
             .max_by_key(|(exp, _)| *exp)
             .map(|(_, signed)| signed)
@@ -55,7 +55,8 @@ impl Keyring {
         entropy: &mut Entropy,
     ) -> Option<HeldPrekey> {
         let soon = now.plus(ROTATE_AHEAD);
-        if self.held.values().any(|prekey| prekey.signed.is_some() && prekey.exp > soon) {
+        let lasts = |prekey: &HeldPrekey| prekey.exp > soon && has_begun(prekey, now);
+        if self.held.values().any(|prekey| prekey.signed.is_some() && lasts(prekey)) {
             return None;
         }
         let secret = BoxSecretKey::from_bytes(entropy.bytes());
@@ -104,6 +105,12 @@ impl Keyring {
         }
         self.boxes.get(&key)
     }
+}
+
+/// Whether others accept it by now. One that was minted while this clock was ahead is of no use until
+/// its time comes.
+fn has_begun(prekey: &HeldPrekey, now: UnixMs) -> bool {
+    prekey.exp.minus(PREKEY_LIFE) <= now.plus(CLOCK_SKEW_MAX)
 }
 
 /// Boxes kept: one Diffie-Hellman (60 µs) each. The oldest goes first.

@@ -6,36 +6,37 @@
 //! 4. `bound`          both sides' binds hold: the link is the peer's, and routing prefers it
 //! 5. `links_timeout`  what stays silent, idle or old is closed
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+mod signaling;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::bind::{Bind, BindCheck, BindRole, SignedBind, verify_bind};
-use crate::body::{Body, Message, SIGNAL_TYPE};
 use crate::delivery::Via;
 use crate::endpoint::{Endpoint, Event, LinkId, OpenedLink, Output, PathKind};
-use crate::envelope::Priority;
-use crate::id::{CertHash, ConnId, Fingerprint, PeerId};
+use crate::id::{CertHash, ConnId, EnvHash, Kid, PeerId};
 use crate::key::BoxSecretKey;
-use crate::limits::{
-    CANDIDATES_MAX, DIRECT_IDLE_MAX, DIRECT_LIFE_MAX, HANDSHAKE_TIMEOUT, LINKS_MAX, SIGNAL_LIFE,
-};
-use crate::receipts::Source;
-use crate::signal::{Signal, conn_id};
+use crate::limits::{CANDIDATES_MAX, DIRECT_IDLE_MAX, DIRECT_LIFE_MAX, HANDSHAKE_TIMEOUT, LINKS_MAX};
+use crate::signal::Signal;
 use crate::time::{Monotonic, Now, UnixMs};
-use crate::wire::{OnLink, SignedBytes, ToCoordinator};
+use crate::wire::{OnLink, SignedBytes};
 
 /// Attempts, sockets being bound, and bound links.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
+    /// How often a reason for not being direct changed.
+    pub(crate) reasons: u64,
     /// This process's certificate and addresses, once the host has them.
     local: Option<(CertHash, Vec<SocketAddr>)>,
     attempts: BTreeMap<PeerId, Attempt>,
     rests: BTreeMap<PeerId, Rest>,
     opened: BTreeMap<LinkId, Opened>,
     bound: BTreeMap<LinkId, Bound>,
+    /// The last signals, and the keys they were sealed to: no outbox row remembers them.
+    signals: VecDeque<(EnvHash, PeerId, Kid)>,
 }
 
 /// One try at a direct channel.
@@ -113,6 +114,23 @@ impl Links {
         attempts.chain(opened).chain(self.bound.values().map(Bound::ends)).min()
     }
 
+    /// The recipient of one of the last signals, and the key it was sealed to.
+    pub(crate) fn signal(&self, env_hash: &EnvHash) -> Option<(PeerId, Kid)> {
+        self.signals.iter().find(|(signal, ..)| signal == env_hash).map(|(_, to, kid)| (*to, *kid))
+    }
+
+    /// Forgets the last signals; gives their recipients.
+    pub(crate) fn take_signals(&mut self) -> BTreeSet<PeerId> {
+        std::mem::take(&mut self.signals).into_iter().map(|(_, to, _)| to).collect()
+    }
+
+    fn remember_signal(&mut self, env_hash: EnvHash, to: PeerId, kid: Kid) {
+        if self.signals.len() == SIGNALS_MAX {
+            self.signals.pop_front();
+        }
+        self.signals.push_back((env_hash, to, kid));
+    }
+
     fn rests(&self, peer: &PeerId, now: Monotonic) -> bool {
         self.rests.get(peer).is_some_and(|rest| rest.until > now)
     }
@@ -158,96 +176,6 @@ impl Endpoint {
         self.links.attempts.insert(peer, Attempt { stage: Stage::Offered { nonce }, until });
         self.why_not(peer, "a direct channel is being made");
         self.signal_by_relay(now, peer, &Signal::Offer { nonce, cert, candidates });
-    }
-
-    /// A peer's signal, from a verified and opened envelope.
-    pub(crate) fn signalled(&mut self, now: Now, from: PeerId, source: Source, signal: Signal) {
-        match signal {
-            Signal::Offer { nonce, cert, candidates } => self.offered(now, from, nonce, cert, &candidates),
-            Signal::Answer { nonce, offer, cert, candidates } => {
-                self.answered(now, from, offer, nonce, cert, candidates);
-            }
-            Signal::Decline { offer } => {
-                let ours = self.links.attempts.get(&from).map(|attempt| &attempt.stage);
-                if matches!(ours, Some(Stage::Offered { nonce }) if *nonce == offer) {
-                    self.attempt_failed(now, from, "the peer makes no direct links");
-                }
-            }
-            // Asked over the relay, answered over the relay: that is the path being measured.
-            Signal::Echo { nonce } if matches!(source, Source::Uplink { .. }) => {
-                self.signal_by_relay(now, from, &Signal::EchoReply { nonce });
-            }
-            Signal::Echo { .. } => {}
-            Signal::EchoReply { nonce } => self.echoed(now, from, nonce),
-            Signal::Settled { generation, lowest } => self.conversation_settled(from, generation, lowest),
-        }
-    }
-
-    fn offered(
-        &mut self,
-        now: Now,
-        from: PeerId,
-        offer: [u8; 16],
-        cert: CertHash,
-        candidates: &[SocketAddr],
-    ) {
-        let Some((own_cert, own)) = self.links.local.clone() else {
-            return self.signal_by_relay(now, from, &Signal::Decline { offer });
-        };
-        // Of two simultaneous offers the lower key's stands.
-        let stage = self.links.attempts.get(&from).map(|attempt| &attempt.stage);
-        if matches!(stage, Some(Stage::Offered { .. })) && self.me.id < from {
-            return;
-        }
-        let full = self.links.bound.len() + self.links.opened.len() >= LINKS_MAX;
-        if full || self.usable(candidates).is_empty() {
-            return self.signal_by_relay(now, from, &Signal::Decline { offer });
-        }
-        let nonce = self.entropy.bytes();
-        let conn = conn_id(&offer, &nonce);
-        let until = now.monotonic + HANDSHAKE_TIMEOUT;
-        self.forget_attempt(from);
-        self.links.attempts.insert(from, Attempt { stage: Stage::Agreed { conn, peer_cert: cert }, until });
-        self.out(Output::Expect { conn, peer_cert: cert });
-        self.signal_by_relay(now, from, &Signal::Answer { nonce, offer, cert: own_cert, candidates: own });
-    }
-
-    fn answered(
-        &mut self,
-        now: Now,
-        from: PeerId,
-        offer: [u8; 16],
-        answer: [u8; 16],
-        peer_cert: CertHash,
-        candidates: Vec<SocketAddr>,
-    ) {
-        let Some(attempt) = self.links.attempts.get_mut(&from) else { return };
-        if !matches!(attempt.stage, Stage::Offered { nonce } if nonce == offer) {
-            return;
-        }
-        let conn = conn_id(&offer, &answer);
-        attempt.stage = Stage::Agreed { conn, peer_cert };
-        let candidates = self.usable(&candidates);
-        if candidates.is_empty() {
-            return self.attempt_failed(now, from, "the peer named no address that can be reached from here");
-        }
-        self.out(Output::Dial { conn, peer_cert, candidates });
-    }
-
-    /// The addresses worth dialling: nothing link-local or multicast, loopback only where the
-    /// coordinator is on loopback too.
-    fn usable(&self, candidates: &[SocketAddr]) -> Vec<SocketAddr> {
-        let loopback = self.me.origin.is_loopback();
-        let good = |address: &&SocketAddr| {
-            let ip = address.ip();
-            let link_local = match ip {
-                IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
-                IpAddr::V6(v6) => v6.is_unicast_link_local(),
-            };
-            let unusable = ip.is_unspecified() || ip.is_multicast() || link_local || address.port() == 0;
-            !unusable && (loopback || !ip.is_loopback())
-        };
-        candidates.iter().filter(good).take(CANDIDATES_MAX).copied().collect()
     }
 
     /// The host made the socket of an attempt: say who we are, and wait for the same.
@@ -363,7 +291,13 @@ impl Endpoint {
             self.links.failed(opened.peer, now.monotonic);
             self.why_not(opened.peer, "the direct channel closed before it was bound");
         }
+        let peer = self.links.bound.get(&link).map(|bound| bound.peer);
         self.forget_link(link);
+        // What was said last may have been lost with it.
+        if let Some(peer) = peer.filter(|peer| self.links.signals.iter().any(|(_, to, _)| to == peer)) {
+            self.delivery.conversation(peer).unheard();
+            self.tell_settled(now, peer);
+        }
     }
 
     pub(crate) fn dial_failed(&mut self, now: Now, conn: ConnId, why: &str) {
@@ -456,48 +390,16 @@ impl Endpoint {
     }
 
     fn why_not(&mut self, peer: PeerId, why: &str) {
-        self.peers.entry(peer).why_not_direct = Some(why.to_owned());
-    }
-
-    /// Lets a recipient's conversation go on past what will not come. Who cannot hear it now is told
-    /// when it comes online, or when one of its receipts comes. True if it was told.
-    pub(crate) fn tell_settled(&mut self, now: Now, to: PeerId) -> bool {
-        let conversation = self.delivery.conversation(to);
-        let (owed, lowest, open) = (conversation.owes_word(), conversation.lowest(), conversation.is_open());
-        let hears = self.peers.get(&to).is_some_and(|peer| peer.online || peer.link.is_some());
-        let Some(via) = self.way_to(&to).filter(|_| owed && hears) else { return false };
-        self.signal(now, to, via, &Signal::Settled { generation: self.me.generation, lowest });
-        // What is still under way may begin the conversation for the recipient, which then does not
-        // know this word; its receipt brings the word again.
-        if !open {
-            self.delivery.conversation(to).told();
+        let record = self.peers.entry(peer);
+        if record.why_not_direct.as_deref() != Some(why) {
+            record.why_not_direct = Some(why.to_owned());
+            self.links.reasons += 1;
         }
-        true
-    }
-
-    pub(crate) fn signal_by_relay(&mut self, now: Now, to: PeerId, signal: &Signal) {
-        if self.uplink.is_ready() {
-            self.signal(now, to, Via::Uplink, signal);
-        }
-    }
-
-    /// Seals a signal and lets it go: it is worth nothing later, so no row keeps it.
-    fn signal(&mut self, now: Now, to: PeerId, via: Via, signal: &Signal) {
-        let content = Bytes::from(signal.encode());
-        let message = Message { content_type: SIGNAL_TYPE.to_owned(), content, reply_to: None };
-        let body = Body { message, place: None, prekey: self.keyring.current(now.wall).cloned() };
-        let id = self.mint_id(now);
-        let fp = Fingerprint(self.entropy.bytes());
-        let exp = now.wall.plus(SIGNAL_LIFE);
-        // Without a key to seal to there is no one to signal.
-        let Ok(sealed) = self.seal_dm(now, id, to, &body, fp, Priority::Now, exp) else { return };
-        let envelope = sealed.wire;
-        self.out(match via {
-            Via::Uplink => Output::SendUplink(ToCoordinator::Put { envelope }.encode()),
-            Via::Link(link) => Output::SendLink(link, OnLink::Envelope { envelope }.encode()),
-        });
     }
 }
+
+/// Signals remembered, about 100 bytes each, until their recipients say that they lost a key.
+const SIGNALS_MAX: usize = 256;
 
 /// Life of the key a bind offers for calls and streams (protocol.md §9: at most an hour).
 const EPOCH_LIFE: Duration = Duration::from_secs(60 * 60);

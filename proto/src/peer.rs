@@ -95,17 +95,21 @@ impl Peer {
 
 /// Everyone this node has to do with. Bounded by the roster.
 #[derive(Debug, Default)]
-pub(crate) struct Peers(BTreeMap<PeerId, Peer>);
+pub(crate) struct Peers {
+    all: BTreeMap<PeerId, Peer>,
+    /// Those that wait out a pause.
+    paused: BTreeSet<PeerId>,
+}
 
 impl Peers {
     /// The peer's record, made on first use.
     pub(crate) fn entry(&mut self, id: PeerId) -> &mut Peer {
-        self.0.entry(id).or_default()
+        self.all.entry(id).or_default()
     }
 
     /// The peer's record, if there is one.
     pub(crate) fn get(&self, id: &PeerId) -> Option<&Peer> {
-        self.0.get(id)
+        self.all.get(id)
     }
 
     /// Whether there is a key of `id` to seal to.
@@ -118,20 +122,45 @@ impl Peers {
 
     /// All records.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&PeerId, &mut Peer)> {
-        self.0.iter_mut()
+        self.all.iter_mut()
     }
 
-    /// Forgets pauses that are over.
-    pub(crate) fn end_pauses(&mut self, now: Monotonic) {
-        for peer in self.0.values_mut() {
+    /// The relay is not tried for this peer until then.
+    pub(crate) fn pause_relay(&mut self, id: PeerId, until: Monotonic) {
+        self.paused.insert(id);
+        self.entry(id).relay_paused_until = Some(until);
+    }
+
+    /// No path is tried for this peer until then.
+    pub(crate) fn pause(&mut self, id: PeerId, until: Monotonic) {
+        self.paused.insert(id);
+        self.entry(id).paused_until = Some(until);
+    }
+
+    /// When the first pause ends.
+    pub(crate) fn pauses_end(&self) -> Option<Monotonic> {
+        let paused = self.paused.iter().filter_map(|id| self.all.get(id));
+        paused.filter_map(|peer| peer.paused_until.max(peer.relay_paused_until)).min()
+    }
+
+    /// Ends pauses that are over; gives the peers that may be sent to again.
+    pub(crate) fn end_pauses(&mut self, now: Monotonic) -> Vec<PeerId> {
+        let mut over = Vec::new();
+        for id in &self.paused {
+            let Some(peer) = self.all.get_mut(id) else { continue };
             peer.relay_paused_until = peer.relay_paused_until.filter(|until| *until > now);
             peer.paused_until = peer.paused_until.filter(|until| *until > now);
+            if peer.relay_paused_until.max(peer.paused_until).is_none() {
+                over.push(*id);
+            }
         }
+        self.paused.retain(|id| !over.contains(id));
+        over
     }
 
     /// Who is online.
     pub(crate) fn online(&self) -> usize {
-        self.0.values().filter(|peer| peer.online || peer.link.is_some()).count()
+        self.all.values().filter(|peer| peer.online || peer.link.is_some()).count()
     }
 }
 

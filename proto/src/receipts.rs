@@ -197,7 +197,8 @@ impl Endpoint {
             }
             // It did not fit this time, by whatever path: not at once again.
             ReceiptStatus::Retry => {
-                self.peers.entry(by).paused_until = Some(now.monotonic + RETRY_PAUSE);
+                self.peers.pause(by, now.monotonic + RETRY_PAUSE);
+                self.no_longer_accepted(now, found);
                 self.delivery.give_back(found);
             }
         }
@@ -208,6 +209,9 @@ impl Endpoint {
         let state = match row.status {
             ReceiptStatus::Stored => OutboxState::Stored,
             ReceiptStatus::Surfaced => OutboxState::Surfaced,
+            ReceiptStatus::Retry if row.code == Some(ReceiptCode::UNKNOWN_KID) => {
+                return self.signal_unread(now, by, &row.env_hash);
+            }
             ReceiptStatus::Rejected | ReceiptStatus::Retry => return,
         };
         match (self.delivery.stored(&row.env_hash).filter(|stored| stored.to == by), &state) {
@@ -222,6 +226,15 @@ impl Endpoint {
                 self.write(Write::LateReceipt { id, to: by, env_hash, state, at });
             }
         }
+    }
+
+    /// A signal was sealed to a key that its recipient does not hold: the next one takes another, and
+    /// what the recipient may wait for is said again.
+    fn signal_unread(&mut self, now: Now, by: PeerId, env_hash: &EnvHash) {
+        let Some((_, kid)) = self.links.signal(env_hash).filter(|(to, _)| *to == by) else { return };
+        self.peers.entry(by).lost(kid);
+        self.delivery.conversation(by).unheard();
+        self.tell_settled(now, by);
     }
 
     /// Whole rows from the store: bytes to transmit, or content to seal again.

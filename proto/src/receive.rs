@@ -8,28 +8,26 @@
 //!
 //! A step never calls an earlier one.
 
+mod reader;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use crypto_box::SalsaBox;
+
+use reader::Reader;
 
 use crate::body::{Body, SIGNAL_TYPE};
 use crate::conversation::Inbound;
 use crate::dedupe::Known;
 use crate::endpoint::{Endpoint, Event, HeldRow, InboxRow, LinkId, PathKind, Row, SeenRow, Write};
 use crate::envelope::{Channel, UnverifiedEnvelope};
-use crate::id::{AttestationHash, Generation, GroupId, Kid, MessageId, PeerId};
-use crate::identity::SessionAttestation;
-use crate::key::BoxPublicKey;
-use crate::keyring::Keyring;
-use crate::limits::{DEDUPE_GRACE, HELD_MESSAGES_MAX};
-use crate::open::{Opened, Receiver};
+use crate::id::{Generation, MessageId, PeerId};
+use crate::limits::{CLOCK_SKEW_MAX, DEDUPE_GRACE, HELD_MESSAGES_MAX};
+use crate::open::Opened;
 use crate::prekey::SignedPrekey;
 use crate::receipt::{ReceiptCode, ReceiptStatus};
 use crate::receipts::{Owed, Receipts, Source};
 use crate::reject::Reject;
-use crate::revocation::RevocationSet;
-use crate::roster::Roster;
 use crate::signal::Signal;
 use crate::time::{Now, UnixMs};
 use crate::verify::VerifiedEnvelope;
@@ -117,9 +115,11 @@ impl Inbox {
         Some(floor)
     }
 
-    /// When the next gap is given up.
+    /// When the next gap is given up: as long as mail of that age is still taken in, what is missing
+    /// may come.
     pub(crate) fn gap_ends(&self) -> Option<UnixMs> {
-        self.conversations.values().filter_map(Inbound::gap_ends).min()
+        let ends = self.conversations.values().filter_map(Inbound::gap_ends).min();
+        ends.map(|ends| ends.plus(CLOCK_SKEW_MAX))
     }
 
     /// A reader moved past a message: repeats of it are answered as surfaced.
@@ -149,53 +149,6 @@ impl Inbox {
 impl Arrived {
     fn key(&self) -> (PeerId, MessageId) {
         (self.envelope.header().from, self.envelope.header().id)
-    }
-}
-
-/// The endpoint as [`open`](crate::open) sees it.
-struct Reader<'a> {
-    me: PeerId,
-    roster: &'a Roster,
-    revocations: &'a RevocationSet,
-    keyring: &'a mut Keyring,
-    now: UnixMs,
-    floor: UnixMs,
-}
-
-impl Receiver for Reader<'_> {
-    fn roster(&self) -> &Roster {
-        self.roster
-    }
-    fn is_revoked(&self, key: &PeerId, holder: &PeerId) -> bool {
-        if key == holder {
-            self.revocations.is_revoked(key, self.roster)
-        } else {
-            self.revocations.is_key_revoked(key, holder, self.roster)
-        }
-    }
-    fn is_me(&self, peer: &PeerId) -> bool {
-        *peer == self.me
-    }
-    fn reads(&self, _group: &GroupId) -> bool {
-        false
-    }
-    fn attestation(&self, _hash: &AttestationHash) -> Option<&SessionAttestation> {
-        None
-    }
-    fn holds(&self, kid: &Kid) -> bool {
-        self.keyring.holds(kid)
-    }
-    fn shared_box(&mut self, kid: &Kid, sender: &BoxPublicKey) -> Option<&SalsaBox> {
-        self.keyring.shared_box(kid, sender)
-    }
-    fn secret_key(&self, _kid: &Kid) -> Option<&[u8; 32]> {
-        None
-    }
-    fn now(&self) -> UnixMs {
-        self.now
-    }
-    fn floor(&self) -> UnixMs {
-        self.floor
     }
 }
 
@@ -287,6 +240,10 @@ impl Endpoint {
                     });
                     match read {
                         Ok((opened, body)) => self.deliver(now, arrived.source, opened, body),
+                        // By a clock that nobody vouches for nothing is too old: it stays where it is.
+                        Err(Reject::Stale) if !self.uplink.vouches_for(now) => {
+                            self.rejected(&Reject::Stale.reason(), Some(from));
+                        }
                         Err(reject) => self.turn_away(from, arrived.source, owed, reject),
                     }
                 }
@@ -415,10 +372,11 @@ impl Endpoint {
         if self.inbox.gap_ends().is_none_or(|ends| ends > now.wall) {
             return;
         }
+        let ended = now.wall.minus(CLOCK_SKEW_MAX);
         let keys: Vec<_> = self.inbox.conversations.keys().copied().collect();
         for key in keys {
             let released =
-                self.inbox.conversations.get_mut(&key).map_or_else(Vec::new, |held| held.give_up(now.wall));
+                self.inbox.conversations.get_mut(&key).map_or_else(Vec::new, |held| held.give_up(ended));
             if !released.is_empty() {
                 self.inbox.moved.insert(key);
                 self.release(released);

@@ -10,6 +10,10 @@ use crate::wire::{OnLink, ToCoordinator};
 impl Endpoint {
     /// Transmits what may be transmitted, the most urgent recipient first.
     pub(crate) fn route(&mut self, now: Now) {
+        // What is sent under a wrong clock is refused; it waits until the clock is right.
+        if self.uplink.clock_jumped(now) {
+            return;
+        }
         self.copy_suspicious(now);
         for peer in self.delivery.waiting() {
             self.route_to(now, peer);

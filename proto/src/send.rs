@@ -308,6 +308,7 @@ impl Endpoint {
         match self.seal_dm(now, row.id, row.to, &body, row.fp, row.priority, exp) {
             Ok(SealedEnvelope { wire, env_hash, kid }) => {
                 self.write(Write::Reseal { row: row.row, wire: wire.clone(), env_hash, kid, seals });
+                self.no_longer_accepted(now, row.row);
                 self.delivery.resealed(row.row, wire, env_hash, kid, now.wall);
             }
             Err(_) => self.fail(now, row.row, OutboxState::Dead("unknown-kid".to_owned())),
@@ -322,6 +323,16 @@ impl Endpoint {
         id[..6].copy_from_slice(&now.wall.0.to_be_bytes()[2..]);
         id[6..].copy_from_slice(&self.entropy.bytes::<10>());
         MessageId(id)
+    }
+
+    /// What the coordinator had of a row is gone from there, or opens for nobody: after a restart it must
+    /// be found waiting.
+    pub(crate) fn no_longer_accepted(&mut self, now: Now, row: Row) {
+        let Some(item) = self.delivery.item(row).filter(|_| self.delivery.is_accepted(row)) else { return };
+        let (id, to, path) = (item.id, item.to, item.path);
+        let (state, at) = (OutboxState::Pending, now.wall);
+        self.write(Write::OutboxState { row, state: state.clone(), path, at });
+        self.event(Event::Outbox { id, to, state, path, at });
     }
 
     /// Mints fresh ids for rows that ended undelivered, and retires theirs.
@@ -373,13 +384,9 @@ impl Endpoint {
     pub(crate) fn fail(&mut self, now: Now, row: Row, state: OutboxState) {
         let Some(item) = self.delivery.settle(row) else { return };
         // Whoever refuses what came after its time says only that.
-        let late = |code: &str| code == "expiry" || code == "stale";
-        let state = match state {
-            OutboxState::Rejected(code) if late(&code) && item.exp <= now.wall => {
-                OutboxState::Expired("expired".to_owned())
-            }
-            state => state,
-        };
+        let late = matches!(&state, OutboxState::Rejected(code) if code == "expiry" || code == "stale");
+        let over = late && item.exp <= now.wall;
+        let state = if over { OutboxState::Expired("expired".to_owned()) } else { state };
         self.write(Write::OutboxState { row, state: state.clone(), path: item.path, at: now.wall });
         self.event(Event::Outbox { id: item.id, to: item.to, state, path: item.path, at: now.wall });
         self.delivery.conversation(item.to).fail(item.seq);

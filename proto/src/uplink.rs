@@ -3,6 +3,8 @@
 //! Down → opening → challenged → welcomed → ready. The log comes first, then mail is claimed. Both
 //! sides ping; a silent link is dropped; a lost one is tried again after a growing, jittered pause.
 
+mod served;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,15 +12,13 @@ use bytes::Bytes;
 
 use crate::chain::Pending;
 use crate::delivery::Via;
-use crate::endpoint::{
-    Endpoint, Event, OutboxState, Output, PathKind, Refusal, Reply, Token, UplinkStatus, Write, earliest,
-};
+use crate::endpoint::{Endpoint, Event, Output, Refusal, Token, UplinkStatus, earliest};
 use crate::entropy::Entropy;
 use crate::hello::{Answer, Challenge, HelloError, HelloRole, SignedHello, verify_welcome};
-use crate::id::{EnvHash, InviteLookup, PeerId};
+use crate::id::PeerId;
 use crate::limits::{CLOCK_SKEW_MAX, HANDSHAKE_TIMEOUT, LINK_SILENCE_MAX, PING_EVERY};
 use crate::time::{Monotonic, Now, UnixMs};
-use crate::wire::{Claim, SignedBytes, ToCoordinator, ToNode};
+use crate::wire::{SignedBytes, ToCoordinator, ToNode};
 
 /// The uplink's state.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct Uplink {
     /// It said when to come back.
     come_back_at: Option<Monotonic>,
     skew_ms: Option<i64>,
+    /// Both clocks when the coordinator last agreed with them.
+    vouched: Option<Now>,
     requests: BTreeMap<u64, Asked>,
     next_request: u64,
 }
@@ -80,6 +82,7 @@ impl Uplink {
             paused_until: None,
             come_back_at: None,
             skew_ms: None,
+            vouched: None,
             requests: BTreeMap::new(),
             next_request: 1,
         }
@@ -101,6 +104,19 @@ impl Uplink {
 
     pub(crate) fn skew_ms(&self) -> Option<i64> {
         self.skew_ms
+    }
+
+    /// Whether the coordinator agreed with this wall clock, and it did not jump since.
+    pub(crate) fn vouches_for(&self, now: Now) -> bool {
+        self.is_ready() && self.vouched.is_some() && !self.clock_jumped(now)
+    }
+
+    /// Whether this wall clock jumped since a coordinator last agreed with it.
+    pub(crate) fn clock_jumped(&self, now: Now) -> bool {
+        self.vouched.as_ref().is_some_and(|then| {
+            let expected = then.wall.plus(now.monotonic.since(then.monotonic));
+            now.wall.distance(expected) > CLOCK_SKEW_MAX
+        })
     }
 
     /// Whether the coordinator asked not to be sent envelopes yet.
@@ -164,6 +180,10 @@ impl Endpoint {
             State::Syncing | State::Ready if uplink.heard + LINK_SILENCE_MAX <= now.monotonic => {
                 self.drop_uplink(now, "the coordinator went silent");
             }
+            // The next hello compares the clocks again, and says what is wrong.
+            State::Ready if !uplink.vouches_for(now) => {
+                self.drop_uplink(now, "this machine's clock jumped");
+            }
             State::Syncing | State::Ready
                 if uplink.heard.max(uplink.pinged) + PING_EVERY <= now.monotonic =>
             {
@@ -192,6 +212,10 @@ impl Endpoint {
         let retry_at = self.uplink.pause(now.monotonic, &mut self.entropy);
         self.uplink.state = State::Down { retry_at };
         self.delivery.path_closed(Via::Uplink);
+        // What was said last may have been lost with it.
+        for peer in self.links.take_signals() {
+            self.delivery.conversation(peer).unheard();
+        }
         // Without the coordinator nobody says who is here.
         for (_, peer) in self.peers.iter_mut() {
             peer.online = false;
@@ -311,6 +335,7 @@ impl Endpoint {
         };
         let ahead = i128::from(now.wall.0) - i128::from(welcome.ts.0);
         self.uplink.skew_ms = i64::try_from(ahead).ok();
+        self.uplink.vouched = Some(now);
         self.uplink.attempts = 0;
         self.uplink.state = State::Syncing;
         self.show_uplink(UplinkStatus::Connected);
@@ -343,152 +368,6 @@ impl Endpoint {
             self.out(Output::SendUplink(ToCoordinator::PrekeyPut { prekey }.encode()));
         }
     }
-
-    /// Frames of a welcomed coordinator.
-    fn served(&mut self, now: Now, frame: ToNode) {
-        match frame {
-            ToNode::Accepted { env_hashes } => self.accepted(now, &env_hashes),
-            ToNode::Refused { env_hash, code, retry_ms } => self.refused(now, &env_hash, code, retry_ms),
-            ToNode::Deliver { claim, queued, envelope } => self.mail_from_uplink(claim, queued, envelope),
-            ToNode::Receipt { claim, receipt } => {
-                if !self.receipted(now, &receipt, Via::Uplink) {
-                    self.rejected("signature", None);
-                }
-                self.inbox.receipts.drop_claim(claim);
-            }
-            ToNode::Expired { claim, env_hash } => self.queue_expired(now, claim, &env_hash),
-            ToNode::Entries { from, entries, size } => self.entries(now, from, &entries, size),
-            ToNode::Appended { request, entry } => {
-                if let Some(Asked::Append(pending)) = self.uplink.requests.remove(&request) {
-                    self.appended(now, pending, &entry);
-                }
-            }
-            ToNode::Conflict { request, size, .. } => {
-                if let Some(Asked::Append(pending)) = self.uplink.requests.remove(&request) {
-                    self.append_later(now, pending);
-                    self.fetch_log(size);
-                    // The entry that was in the way may have come before this word.
-                    if size <= self.roster.size() {
-                        self.appends_again(now);
-                    }
-                }
-            }
-            ToNode::Failed { request, code, text } => match self.uplink.requests.remove(&request) {
-                Some(Asked::Append(pending)) => self.refuse(pending.token, Refusal::Denied { code, text }),
-                Some(Asked::Plain { token }) => self.refuse(token, Refusal::Denied { code, text }),
-                None => {}
-            },
-            ToNode::Done { request } => {
-                if let Some(Asked::Plain { token }) = self.uplink.requests.remove(&request) {
-                    self.reply(token, Reply::Done);
-                }
-            }
-            ToNode::Prekeys { prekeys } => {
-                for prekey in &prekeys {
-                    self.learn_prekey(now, None, prekey);
-                }
-            }
-            ToNode::Presence { complete, peers } => self.presence(now, complete, &peers),
-            ToNode::Challenge { .. } | ToNode::Welcome { .. } => {
-                self.drop_uplink(now, "the coordinator greeted twice");
-            }
-            ToNode::GoingAway { .. } | ToNode::Error { .. } | ToNode::Ping { .. } | ToNode::Pong { .. } => {}
-        }
-    }
-
-    fn accepted(&mut self, now: Now, env_hashes: &[EnvHash]) {
-        for env_hash in env_hashes {
-            let Some((row, item)) = self.delivery.find(env_hash) else { continue };
-            let (id, to, path) = (item.id, item.to, item.path);
-            let relay = if self.peers.get(&to).is_some_and(|peer| peer.online) {
-                PathKind::Relay
-            } else {
-                PathKind::Queue
-            };
-            let path = if path == Some(PathKind::Direct) { Some(relay) } else { path };
-            if self.delivery.accepted(row, relay) {
-                let (state, at) = (OutboxState::Accepted, now.wall);
-                self.write(Write::OutboxState { row, state: state.clone(), path, at });
-                self.event(Event::Outbox { id, to, state, path, at });
-            }
-        }
-    }
-
-    fn refused(&mut self, now: Now, env_hash: &EnvHash, code: String, retry_ms: u64) {
-        let Some((row, item)) = self.delivery.find(env_hash) else { return };
-        let to = item.to;
-        if retry_ms == 0 {
-            return self.fail(now, row, OutboxState::Rejected(code));
-        }
-        let until = now.monotonic + Duration::from_millis(retry_ms).min(PAUSE_MAX);
-        if code == "recipient-full" {
-            self.peers.entry(to).relay_paused_until = Some(until);
-        } else {
-            self.uplink.paused_until = Some(until);
-        }
-        self.delivery.give_back(row);
-    }
-
-    fn queue_expired(&mut self, now: Now, claim: Claim, env_hash: &EnvHash) {
-        self.inbox.receipts.drop_claim(claim);
-        if let Some((row, _)) = self.delivery.find(env_hash) {
-            self.fail(now, row, OutboxState::Expired("expired-in-queue".to_owned()));
-        }
-    }
-
-    fn presence(&mut self, now: Now, complete: bool, peers: &[(PeerId, bool)]) {
-        let mut changes: BTreeMap<PeerId, bool> = BTreeMap::new();
-        if complete {
-            changes.extend(self.peers.iter_mut().filter(|(_, peer)| peer.online).map(|(id, _)| (*id, false)));
-        }
-        changes.extend(peers.iter().copied());
-        for (peer, online) in changes {
-            if peer == self.me.id || self.roster.member(&peer).is_none() {
-                continue;
-            }
-            let record = self.peers.entry(peer);
-            if record.online != online {
-                record.online = online;
-                self.event(Event::Presence { peer, online });
-            }
-            if online {
-                self.tell_settled(now, peer);
-            }
-            if online && self.delivery.is_open(&peer) {
-                self.connect_soon(now, peer);
-            }
-        }
-    }
-
-    /// Sends an append on its way.
-    pub(crate) fn ask_append(&mut self, pending: Pending, entry: Bytes) {
-        let request = self.uplink.ask(Asked::Append(pending));
-        self.out(Output::SendUplink(ToCoordinator::LogAppend { request, entry }.encode()));
-    }
-
-    pub(crate) fn put_invite(
-        &mut self,
-        token: Token,
-        lookup: InviteLookup,
-        blob: Bytes,
-        exp: UnixMs,
-        uses: u64,
-    ) {
-        if !self.uplink.is_ready() {
-            return self.refuse(token, Refusal::CoordinatorAway);
-        }
-        let request = self.uplink.ask(Asked::Plain { token });
-        let frame = ToCoordinator::InvitePut { request, lookup, blob, exp, uses };
-        self.out(Output::SendUplink(frame.encode()));
-    }
-
-    pub(crate) fn delete_invite(&mut self, token: Token, lookup: InviteLookup) {
-        if !self.uplink.is_ready() {
-            return self.refuse(token, Refusal::CoordinatorAway);
-        }
-        let request = self.uplink.ask(Asked::Plain { token });
-        self.out(Output::SendUplink(ToCoordinator::InviteDelete { request, lookup }.encode()));
-    }
 }
 
 /// How far `ours` is ahead of `theirs`, milliseconds.
@@ -502,6 +381,10 @@ const RETRY_FIRST: Duration = Duration::from_millis(250);
 
 /// Longest pause before another attempt. An hour of outage costs 120 attempts.
 const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// The shortest pause after a refused signal: a coordinator whose clock is wrong refuses each of them,
+/// and they must not go round at the speed of the network.
+const SIGNAL_REST: Duration = Duration::from_secs(5);
 
 /// Longest rest a coordinator can ask for at once.
 const PAUSE_MAX: Duration = Duration::from_secs(60);

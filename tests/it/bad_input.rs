@@ -5,9 +5,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
+use peerloom_proto::IdentityKey;
 use peerloom_tests::disk::is_root;
 use peerloom_tests::wait::{SOON, until};
-use peerloom_tests::{CoordinatorPlan, Invite, Mesh, Plan, ports, program, run, skip};
+use peerloom_tests::{CoordinatorPlan, Invite, Mesh, Plan, join_with_key, ports, program, run, skip};
 use serde_json::json;
 
 #[test]
@@ -64,7 +65,8 @@ fn requests_that_mean_nothing_are_usage_errors() {
         assert_eq!(response.status, status, "{}", response.text());
         assert!(response.json()["error"]["code"].is_string(), "{}", response.text());
     }
-    let unknown = laptop.api("POST", "/v1/messages", Some(&json!({"to": ["build"], "text": "x", "colour": "red"})));
+    let unknown =
+        laptop.api("POST", "/v1/messages", Some(&json!({"to": ["build"], "text": "x", "colour": "red"})));
     assert_eq!(unknown.status, 400, "{}", unknown.text());
     let empty = laptop.api("POST", "/v1/messages", Some(&json!({"to": [], "text": "x"})));
     assert_eq!(empty.status, 400, "{}", empty.text());
@@ -119,13 +121,19 @@ fn a_clock_that_is_off_by_an_hour_stops_sending_keeps_the_outbox_and_says_so() {
             let status = laptop.json(&["status"]);
             let coordinator = &status["coordinator"];
             let why = coordinator["why"].as_str().unwrap_or_default();
-            if coordinator["state"] != "connected" && why.contains("clock") { Ok(()) } else { Err(status.to_string()) }
+            if coordinator["state"] != "connected" && why.contains("clock") {
+                Ok(())
+            } else {
+                Err(status.to_string())
+            }
         });
-        let answer = laptop.run(&["send", "build", &format!("off by {offset}"), "--timeout", "300ms", "--json"]);
+        let answer =
+            laptop.run(&["send", "build", &format!("off by {offset}"), "--timeout", "300ms", "--json"]);
         assert!(answer.code == 6 || answer.code == 7, "queued, not sent: {answer:?}");
         let mut late = mesh.stranger("late");
         late.set("PEERLOOM_CLOCK_OFFSET_MS", &offset);
-        let answer = late.run(&["init", "x", "--coordinator", &mesh.coordinator.origin(), "--name", "late", "--json"]);
+        let answer =
+            late.run(&["init", "x", "--coordinator", &mesh.coordinator.origin(), "--name", "late", "--json"]);
         assert_eq!(answer.refused(1), "clock");
     }
     assert_eq!(mesh.node("build").texts(), Vec::<String>::new());
@@ -145,11 +153,15 @@ fn another_user_of_the_machine_gets_nothing_from_the_socket() {
     let laptop = mesh.node("laptop");
     let as_nobody = |arguments: &[&str]| {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program("peerloom")).args(arguments);
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+            .arg(program("peerloom"))
+            .args(arguments);
         command.env("PEERLOOM_HOME", laptop.home());
         run(command, b"")
     };
-    let open = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let open =
+        |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 
     // The directory alone keeps others out.
     open(mesh.dir(), 0o755);
@@ -189,6 +201,51 @@ fn off_loopback_a_mesh_needs_the_token_that_the_coordinator_printed_once() {
     let token = fs::read_to_string(mesh.coordinator.data().join("mesh-token")).expect("the token is kept");
     assert!(mesh.coordinator.printed().contains(token.trim()), "it was printed");
     let bearer = format!("Authorization: Bearer {}", token.trim());
-    let response = peerloom_tests::http::on_port(mesh.coordinator.port(), "POST", "/v2/meshes", &[&bearer], Some(&entries)).unwrap();
-    assert_eq!(response.status, 400, "the token opens the door, nothing stands behind it: {}", response.text());
+    let response = peerloom_tests::http::on_port(
+        mesh.coordinator.port(),
+        "POST",
+        "/v2/meshes",
+        &[&bearer],
+        Some(&entries),
+    )
+    .unwrap();
+    assert_eq!(
+        response.status,
+        400,
+        "the token opens the door, nothing stands behind it: {}",
+        response.text()
+    );
+}
+
+#[test]
+fn an_ambiguous_prefix_lists_its_candidates_and_a_longer_one_is_enough() {
+    // Found by searching: these two keys begin with the same eight digits.
+    let twins = [36_759, 90_773].map(key_of);
+    let prefix = "437b8f98";
+    let mesh = Mesh::start();
+    let laptop = mesh.node("laptop");
+    for (key, handle) in twins.iter().zip(["castor", "pollux"]) {
+        let response = join_with_key(&mesh.coordinator, &laptop.invite(&[]), key, handle);
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
+    until("both to be known", SOON, || {
+        let known = laptop.peer("castor").is_some() && laptop.peer("pollux").is_some();
+        if known { Ok(()) } else { Err("not yet".to_owned()) }
+    });
+
+    let answer = laptop.run(&["send", prefix, "to whom?", "--json"]);
+
+    assert_eq!(answer.clone().refused(4), "ambiguous");
+    for candidate in ["castor", "pollux"] {
+        assert!(answer.error_text().contains(candidate), "{answer:?}");
+    }
+    let key = hex::encode(twins[1].id().0);
+    let sent = laptop.json(&["send", &key[..12], "to pollux"]);
+    assert_eq!((&sent["state"], &sent["recipients"][0]["handle"]), (&json!("accepted"), &json!("pollux")));
+}
+
+fn key_of(n: u64) -> IdentityKey {
+    let mut seed = [0x42; 32];
+    seed[..8].copy_from_slice(&n.to_le_bytes());
+    IdentityKey::from_seed(&seed)
 }

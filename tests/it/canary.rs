@@ -70,7 +70,8 @@ fn disk(mesh: &Mesh) -> Vec<(String, Vec<u8>)> {
 
 /// Every secret a node keeps: seeds of its identity keys, secrets of its prekeys.
 fn keys(node: &Node) -> Vec<Secret> {
-    let mut keys = vec![Secret::new(format!("the member key of {}", node.handle()), &node.seed("member.key"))];
+    let mut keys =
+        vec![Secret::new(format!("the member key of {}", node.handle()), &node.seed("member.key"))];
     if node.handle() == "laptop" {
         keys.push(Secret::new("the owner key", &node.seed("owner.key")));
     }

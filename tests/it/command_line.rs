@@ -3,12 +3,29 @@
 
 use std::process::Command;
 
-use peerloom_tests::{CoordinatorPlan, Mesh, program, run};
+use peerloom_tests::{CoordinatorPlan, Mesh, Plan, program, run};
 use serde_json::json;
 
 const VERBS: [&str; 19] = [
-    "init", "invite", "join", "leave", "up", "down", "logs", "status", "peers", "ping", "send", "inbox", "message",
-    "outbox", "member", "revoke", "doctor", "completions", "demo",
+    "init",
+    "invite",
+    "join",
+    "leave",
+    "up",
+    "down",
+    "logs",
+    "status",
+    "peers",
+    "ping",
+    "send",
+    "inbox",
+    "message",
+    "outbox",
+    "member",
+    "revoke",
+    "doctor",
+    "completions",
+    "demo",
 ];
 
 fn peerloom(arguments: &[&str]) -> peerloom_tests::Answer {
@@ -21,7 +38,10 @@ fn peerloom(arguments: &[&str]) -> peerloom_tests::Answer {
 fn every_verb_explains_itself_with_an_example() {
     let overview = peerloom(&["--help"]).ok().stdout;
     for verb in VERBS {
-        assert!(overview.lines().any(|line| line.trim_start().starts_with(verb)), "--help lists {verb}: {overview}");
+        assert!(
+            overview.lines().any(|line| line.trim_start().starts_with(verb)),
+            "--help lists {verb}: {overview}"
+        );
         let help = peerloom(&[verb, "--help"]).ok().stdout;
         assert!(help.contains(&format!("peerloom {verb}")), "{verb} --help shows an example: {help}");
         for flag in ["--json", "--mesh"] {
@@ -84,7 +104,10 @@ fn empty_answers_are_json_too() {
     laptop.run(&["outbox", "--json"]).ok().lines();
     laptop.run(&["invite", "list", "--json"]).ok().lines();
     let members = laptop.json(&["member", "list"]);
-    assert_eq!((&members["members"][0]["handle"], &members["members"][0]["role"]), (&json!("laptop"), &json!("admin")));
+    assert_eq!(
+        (&members["members"][0]["handle"], &members["members"][0]["role"]),
+        (&json!("laptop"), &json!("admin"))
+    );
 }
 
 #[test]
@@ -108,7 +131,10 @@ fn the_doctor_looks_at_everything_and_fails_when_something_is_wrong() {
     assert!(checks.iter().all(|check| check["level"] != "fail"), "{report}");
     mesh.coordinator.kill9();
     let report = mesh.node("laptop").run(&["doctor", "--json"]);
-    assert!(report.json()["checks"].as_array().expect("a list").iter().any(|check| check["level"] != "ok"), "{report:?}");
+    assert!(
+        report.json()["checks"].as_array().expect("a list").iter().any(|check| check["level"] != "ok"),
+        "{report:?}"
+    );
     assert!(report.stdout.contains("coordinator"), "{report:?}");
 }
 
@@ -121,9 +147,25 @@ fn the_api_describes_itself() {
     assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.")), "{document}");
     let paths = document["paths"].as_object().expect("paths");
     let expected = [
-        "/v1/status", "/v1/peers", "/v1/messages", "/v1/messages/batch", "/v1/messages/{id}", "/v1/inbox",
-        "/v1/cursors/{name}", "/v1/outbox", "/v1/outbox/requeue", "/v1/outbox/abort", "/v1/ping", "/v1/members",
-        "/v1/members/revoke", "/v1/invites", "/v1/leave", "/v1/events", "/v1/shutdown", "/v1/doctor", "/v1/meshes/init",
+        "/v1/status",
+        "/v1/peers",
+        "/v1/messages",
+        "/v1/messages/batch",
+        "/v1/messages/{id}",
+        "/v1/inbox",
+        "/v1/cursors/{name}",
+        "/v1/outbox",
+        "/v1/outbox/requeue",
+        "/v1/outbox/abort",
+        "/v1/ping",
+        "/v1/members",
+        "/v1/members/revoke",
+        "/v1/invites",
+        "/v1/leave",
+        "/v1/events",
+        "/v1/shutdown",
+        "/v1/doctor",
+        "/v1/meshes/init",
         "/v1/meshes/join",
     ];
     for path in expected {
@@ -143,4 +185,18 @@ fn what_a_peer_wrote_cannot_command_the_terminal() {
     let json = mesh.node("build").run(&["inbox", "--json"]).ok();
     assert!(!json.stdout.contains(commands), "{:?}", json.stdout);
     assert_eq!(json.json()["text"], hostile, "programs get every character");
+}
+
+#[test]
+fn the_log_is_shown_and_holds_neither_keys_nor_texts() {
+    let mut mesh = Plan::of(&["laptop", "build"]).setting("laptop", "PEERLOOM_LOG", "debug").start();
+    mesh.node("laptop").send("build", "a text nobody logs");
+    let shown = mesh.node("laptop").run(&["logs", "--lines", "5"]).ok();
+    let lines = shown.stdout.lines().count();
+    assert!((1..=5).contains(&lines), "{shown:?}");
+    mesh.node_mut("laptop").down();
+    let logged = mesh.node("laptop").logged();
+    let seed = hex::encode(mesh.node("laptop").seed("member.key"));
+    assert!(logged.contains("Mesh started."), "{logged}");
+    assert!(!logged.contains("a text nobody logs") && !logged.contains(&seed), "{logged}");
 }

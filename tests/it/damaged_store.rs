@@ -156,6 +156,13 @@ fn a_coordinators_damaged_store_is_refused_preserved_and_works_again_once_restor
         let before = contents(&data);
         let answer = peerloom_tests::run(coordinator.command(), b"");
         refused(damage, &answer, &database);
+        // As the README has them.
+        let code = match damage {
+            Damage::Header | Damage::Middle | Damage::CutOff | Damage::Empty => 9,
+            Damage::Newer => 10,
+            Damage::Gone => 11,
+        };
+        assert_eq!(answer.code, code, "{damage:?}: {answer:?}");
         same(damage, &before, &data);
         fs::write(&database, &whole).expect("it can be restored");
     }

@@ -75,7 +75,10 @@ fn the_first_message_goes_by_relay_and_later_ones_directly_without_loss_double_o
     wanted.push("last".to_owned());
     let last = laptop.send("build", "last");
 
-    assert_eq!((&last["path"], &last["transport"], &last["state"]), (&json!("direct"), &json!("quic"), &json!("stored")));
+    assert_eq!(
+        (&last["path"], &last["transport"], &last["state"]),
+        (&json!("direct"), &json!("quic"), &json!("stored"))
+    );
     build.await_texts(&wanted.iter().map(String::as_str).collect::<Vec<_>>());
     let arrived: Vec<Value> = build.inbox().iter().map(|message| message["path"].clone()).collect();
     assert_eq!((&arrived[0], arrived.last()), (&json!("relay"), Some(&json!("direct"))), "{arrived:?}");
@@ -141,7 +144,8 @@ fn one_send_reaches_several_recipients_each_with_its_own_state() {
     mesh.node_mut("vps").down();
     let laptop = mesh.node("laptop");
 
-    let sent = laptop.json(&["send", "--to", "build", "--to", "vps", "release at five", "--wait", "accepted"]);
+    let sent =
+        laptop.json(&["send", "--to", "build", "--to", "vps", "release at five", "--wait", "accepted"]);
 
     let id = sent["id"].as_str().expect("an id").to_owned();
     mesh.node("build").await_texts(&["release at five"]);
@@ -174,4 +178,57 @@ fn events_tell_of_every_step_to_whoever_listens() {
     let data = lines.find_map(|line| line.strip_prefix("data:").map(str::trim).map(str::to_owned)).unwrap();
     let event: Value = serde_json::from_str(&data).unwrap();
     assert_eq!((&event["type"], &event["message"]["text"]), (&json!("inbox"), &json!("an event")), "{event}");
+}
+
+#[test]
+fn a_sender_faster_than_its_allowance_is_slowed_down_and_loses_nothing() {
+    let mesh = Plan::of(&["laptop", "build"])
+        .relay_only("laptop")
+        .coordinator(CoordinatorPlan::plain().argument("--member-messages-per-second=100"))
+        .start();
+    let wanted: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    let lines: String =
+        wanted.iter().map(|text| json!({"to": ["build"], "text": text}).to_string() + "\n").collect();
+
+    mesh.node("laptop").run_with(&["send", "--batch", "--json"], &lines).ok();
+
+    mesh.node("build").await_texts(&wanted.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(
+        mesh.coordinator.ask("GET", "/metrics", None).text().contains("code=\"rate\""),
+        "the allowance was met"
+    );
+}
+
+#[test]
+fn a_node_that_goes_down_says_goodbye_and_a_send_to_it_returns_at_once() {
+    let mut mesh = Mesh::start();
+    mesh.node_mut("build").down();
+    let laptop = mesh.node("laptop");
+    laptop.await_online("build", false);
+
+    let sent = laptop.send("build", "good night");
+
+    assert_eq!(sent["state"], "accepted");
+    assert!(sent["elapsed_ms"].as_u64().is_some_and(|elapsed| elapsed < 5_000), "{sent}");
+}
+
+#[test]
+fn a_reader_sees_every_message_once_although_it_and_its_node_die_in_between() {
+    let mut mesh = Plan::of(&["laptop", "build"]).coordinator(CoordinatorPlan::plain().unlimited()).start();
+    let wanted: Vec<String> = (0..60).map(|n| n.to_string()).collect();
+    let mut read = Vec::new();
+    for chunk in wanted.chunks(20) {
+        for text in chunk {
+            mesh.node("laptop").hand_over("build", text);
+        }
+        let limit = chunk.len().to_string();
+        let follow = ["inbox", "--follow", "--cursor", "bot", "--limit", &limit, "--json"];
+        let lines = mesh.node("build").run(&follow).ok().lines();
+        read.extend(lines.iter().map(|line| line["text"].as_str().expect("a text").to_owned()));
+        mesh.node_mut("build").kill9();
+        mesh.node_mut("build").up();
+    }
+    assert_eq!(read, wanted);
+    let rest = mesh.node("build").run(&["inbox", "--cursor", "bot", "--json"]).ok();
+    assert_eq!(rest.lines().len(), 0, "{rest:?}");
 }

@@ -40,11 +40,14 @@ fn one_command_makes_a_mesh_with_its_coordinator_and_one_ends_it() {
     mesh.node("build").await_texts(&["from one command"]);
 
     laptop.json(&["down", "--all"]);
-    let port: u16 = origin.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an origin with a port");
-    peerloom_tests::wait::until("the coordinator to be down too", SOON, || {
-        match std::net::TcpStream::connect(("127.0.0.1", port)) {
+    let port: u16 =
+        origin.rsplit(':').next().and_then(|port| port.parse().ok()).expect("an origin with a port");
+    peerloom_tests::wait::until(
+        "the coordinator to be down too",
+        SOON,
+        || match std::net::TcpStream::connect(("127.0.0.1", port)) {
             Err(_) => Ok(()),
             Ok(_) => Err("it still listens".to_owned()),
-        }
-    });
+        },
+    );
 }

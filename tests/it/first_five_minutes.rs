@@ -25,10 +25,12 @@ fn the_first_five_minutes_go_as_they_are_written() {
     let sent = laptop.run(&["send", "build", "hello from behind a NAT"]).ok();
     assert!(sent.stdout.starts_with("stored at build in "), "{}", sent.stdout);
 
-    let mut reading = Process::start("the reader", build.command(&["inbox", "--follow"]), &mesh.dir().join("inbox.out"));
+    let mut reading =
+        Process::start("the reader", build.command(&["inbox", "--follow"]), &mesh.dir().join("inbox.out"));
     until("the reader to show the message", SOON, || {
         let printed = reading.printed();
-        let shown = printed.lines().any(|line| line.contains("laptop") && line.contains("hello from behind a NAT"));
+        let shown =
+            printed.lines().any(|line| line.contains("laptop") && line.contains("hello from behind a NAT"));
         if shown { Ok(()) } else { Err(printed) }
     });
     assert!(reading.ended().is_none(), "--follow goes on\n{}", reading.tail());
@@ -81,7 +83,10 @@ fn every_document_of_the_first_day_has_its_fields() {
 
     let message = laptop.json(&["message", id]);
     assert_eq!(message["id"], id);
-    has_shape(&message["recipients"][0], &json!({"handle": "text", "state": "text", "path": "text|null", "at_ms": "number"}));
+    has_shape(
+        &message["recipients"][0],
+        &json!({"handle": "text", "state": "text", "path": "text|null", "at_ms": "number"}),
+    );
     assert_eq!(message["recipients"][0]["handle"], "build");
 
     let inbox = build.inbox();
@@ -91,14 +96,20 @@ fn every_document_of_the_first_day_has_its_fields() {
     assert_eq!((&row["from"]["handle"], &row["from"]["key"]), (&json!("laptop"), &status["me"]["member"]));
 
     let ping = laptop.json(&["ping", "build"]);
-    has_shape(&ping, &json!({"peer": "text", "samples": "list", "direct": "bool", "why_not_direct": "text|null"}));
+    has_shape(
+        &ping,
+        &json!({"peer": "text", "samples": "list", "direct": "bool", "why_not_direct": "text|null"}),
+    );
     for sample in ping["samples"].as_array().expect("a list") {
         has_shape(sample, &json!({"path": "text", "transport": "text", "rtt_ms": "number|null"}));
     }
 
     let peer = laptop.await_direct("build");
     has_shape(&peer, &peer_shape());
-    assert_eq!((&peer["online"], &peer["transport"], &peer["kind"]), (&json!(true), &json!("quic"), &json!("member")));
+    assert_eq!(
+        (&peer["online"], &peer["transport"], &peer["kind"]),
+        (&json!(true), &json!("quic"), &json!("member"))
+    );
 }
 
 fn status_shape() -> serde_json::Value {
@@ -143,12 +154,14 @@ fn text_comes_from_standard_input_and_many_sends_go_as_a_batch() {
     let (laptop, build) = (mesh.node("laptop"), mesh.node("build"));
     laptop.run_with(&["send", "build", "-"], "from a pipe").ok();
 
-    let lines: String = (0..50).map(|n| json!({"to": ["build"], "text": format!("batch {n}")}).to_string() + "\n").collect();
+    let lines: String =
+        (0..50).map(|n| json!({"to": ["build"], "text": format!("batch {n}")}).to_string() + "\n").collect();
     let answers = laptop.run_with(&["send", "--batch", "--json"], &lines).ok().lines();
 
     assert_eq!(answers.len(), 50);
     assert!(answers.iter().all(|answer| answer["id"].is_string()), "{answers:?}");
-    let wanted: Vec<String> = std::iter::once("from a pipe".to_owned()).chain((0..50).map(|n| format!("batch {n}"))).collect();
+    let wanted: Vec<String> =
+        std::iter::once("from a pipe".to_owned()).chain((0..50).map(|n| format!("batch {n}"))).collect();
     build.await_texts(&wanted.iter().map(String::as_str).collect::<Vec<_>>());
 }
 

@@ -97,7 +97,11 @@ fn a_coordinator_whose_disk_is_full_accepts_nothing_says_so_and_recovers() {
     disk.free();
     until("the coordinator to be ready again", SOON, || {
         let ready = mesh.coordinator.ask("GET", "/ready", None);
-        if ready.status == 200 { Ok(()) } else { Err(format!("{}\n{}", ready.text(), mesh.coordinator.tail())) }
+        if ready.status == 200 {
+            Ok(())
+        } else {
+            Err(format!("{}\n{}", ready.text(), mesh.coordinator.tail()))
+        }
     });
     mesh.node("laptop").await_state(&held, &["accepted"]);
     // And what it accepted outlives the process.

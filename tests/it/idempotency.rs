@@ -56,7 +56,10 @@ fn an_id_twice_in_one_batch_is_one_message_and_its_reuse_fails_alone() {
     let answers = laptop.run_with(&["send", "--batch", "--json"], &batch).lines();
 
     assert_eq!(answers.len(), 4, "one answer a line: {answers:?}");
-    assert_eq!((&answers[0]["id"], &answers[1]["id"], &answers[3]["id"]), (&json!(ID), &json!(ID), &json!(second)));
+    assert_eq!(
+        (&answers[0]["id"], &answers[1]["id"], &answers[3]["id"]),
+        (&json!(ID), &json!(ID), &json!(second))
+    );
     assert_eq!(answers[2]["error"]["code"], "conflict", "{answers:?}");
     mesh.node("build").await_texts(&["a", "c"]);
 }
@@ -75,7 +78,8 @@ fn an_id_is_remembered_over_a_restart() {
 
 /// A mesh whose coordinator is down, so that nothing that is sent leaves the node.
 fn cut_off() -> Mesh {
-    let mut mesh = Plan::of(&["laptop", "build"]).relay_only("laptop").coordinator(CoordinatorPlan::plain()).start();
+    let mut mesh =
+        Plan::of(&["laptop", "build"]).relay_only("laptop").coordinator(CoordinatorPlan::plain()).start();
     mesh.coordinator.kill9();
     mesh
 }

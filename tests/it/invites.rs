@@ -1,7 +1,8 @@
 //! Who gets in: whoever has an unused code that still holds, and nobody else.
 
-use peerloom_tests::wait::{pause, until, SOON};
-use peerloom_tests::{CoordinatorPlan, Invite, Mesh};
+use peerloom_proto::IdentityKey;
+use peerloom_tests::wait::{SOON, pause, until};
+use peerloom_tests::{CoordinatorPlan, Invite, Mesh, http, join_with_key};
 use serde_json::json;
 
 #[test]
@@ -80,7 +81,12 @@ fn an_invite_for_one_handle_serves_only_that_handle_and_a_taken_handle_is_refuse
     mesh.stranger("build").join(&bound).ok();
 
     let free = laptop.invite(&[]);
-    assert_eq!(mesh.stranger("laptop2").run_with(&["join", &free.url, "--name", "laptop", "--json"], &free.code).refused(8), "handle-taken");
+    assert_eq!(
+        mesh.stranger("laptop2")
+            .run_with(&["join", &free.url, "--name", "laptop", "--json"], &free.code)
+            .refused(8),
+        "handle-taken"
+    );
 }
 
 #[test]
@@ -99,12 +105,31 @@ fn a_missing_code_or_name_is_a_usage_error_that_says_what_is_missing() {
 #[test]
 fn the_sixth_guess_in_a_minute_is_throttled() {
     let mesh = owner_alone();
-    let lookup = |n: u8| mesh.coordinator.ask("POST", "/v2/invites/lookup", Some(&json!({"lookup": hex::encode([n; 16])})));
+    let lookup = |n: u8| {
+        mesh.coordinator.ask("POST", "/v2/invites/lookup", Some(&json!({"lookup": hex::encode([n; 16])})))
+    };
     let statuses: Vec<u16> = (0..6).map(|n| lookup(n).status).collect();
     assert_eq!(statuses, [404, 404, 404, 404, 404, 429]);
     let throttled = lookup(6);
     assert!(throttled.header("retry-after").is_some(), "{}", throttled.head);
     assert_eq!(throttled.json()["error"]["code"], "throttled");
+}
+
+#[test]
+fn behind_a_trusted_proxy_each_forwarded_address_has_its_own_guesses() {
+    let trusting = CoordinatorPlan::plain().argument("--trusted-proxy=127.0.0.1");
+    for (plan, last) in [(trusting, 404), (CoordinatorPlan::plain(), 429)] {
+        let mesh = Mesh::empty(plan);
+        let lookup = json!({"lookup": hex::encode([1; 16])});
+        let statuses = (0..6).map(|n| {
+            let from = format!("X-Forwarded-For: 198.51.100.{n}");
+            let answer =
+                http::on_port(mesh.coordinator.port(), "POST", "/v2/invites/lookup", &[&from], Some(&lookup));
+            answer.expect("the coordinator answers").status
+        });
+        let statuses: Vec<u16> = statuses.collect();
+        assert_eq!((statuses[0], statuses[5]), (404, last), "{statuses:?}");
+    }
 }
 
 #[test]
@@ -132,8 +157,33 @@ fn the_consent_page_is_the_same_for_every_invite_and_runs_nothing() {
     let text = page.text();
     assert!(text.contains("peerloom join"), "{text}");
     assert!(!text.contains("<script") && !text.contains("src="), "{text}");
-    assert!(page.header("content-security-policy").is_some_and(|policy| policy.contains("default-src 'none'")), "{}", page.head);
+    assert!(
+        page.header("content-security-policy").is_some_and(|policy| policy.contains("default-src 'none'")),
+        "{}",
+        page.head
+    );
     assert_eq!(text.replace(path, ""), other.text().replace("/i/00000000", ""));
+}
+
+#[test]
+fn a_key_joins_once_and_never_again_not_even_after_it_was_revoked() {
+    let mesh = owner_alone();
+    let laptop = mesh.node("laptop");
+    let key = IdentityKey::from_seed(&[0x17; 32]);
+    assert_eq!(join_with_key(&mesh.coordinator, &laptop.invite(&[]), &key, "first").status, 200);
+    let again = join_with_key(&mesh.coordinator, &laptop.invite(&[]), &key, "second");
+    assert!((400..500).contains(&again.status), "{} {}", again.status, again.text());
+
+    until("the member to be known", SOON, || {
+        laptop.peer("first").map(drop).ok_or_else(|| "not yet".to_owned())
+    });
+    laptop.json(&["revoke", "first"]);
+    let back = join_with_key(&mesh.coordinator, &laptop.invite(&[]), &key, "third");
+    assert!((400..500).contains(&back.status), "{} {}", back.status, back.text());
+    // The handle is not reused either: old messages keep meaning whom they meant.
+    let other = IdentityKey::from_seed(&[0x18; 32]);
+    let same_name = join_with_key(&mesh.coordinator, &laptop.invite(&[]), &other, "first");
+    assert_eq!(same_name.json()["error"]["code"], "handle-taken", "{}", same_name.text());
 }
 
 fn owner_alone() -> Mesh {

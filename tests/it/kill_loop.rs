@@ -1,7 +1,7 @@
 //! The sender, the coordinator and the recipient die at random instants under traffic. Whatever was
 //! acknowledged is in the inbox in the end, once and in order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -11,7 +11,6 @@ use peerloom_tests::wait::{pause, until};
 use peerloom_tests::{Chance, CoordinatorPlan, Mesh, Plan, http};
 use serde_json::{Value, json};
 
-const KILLS: usize = 60;
 const SETTLED_WITHIN: Duration = Duration::from_secs(90);
 
 /// Hands message after message to the sender's daemon, each under its own id, and repeats one until
@@ -50,8 +49,9 @@ impl Traffic {
     }
 }
 
-fn hand_over(socket: &PathBuf, first: usize, count: usize) {
-    let send = |n: usize| json!({"to": ["build"], "text": text(n), "id": format!("{n:032x}"), "wait": "none"});
+fn hand_over(socket: &Path, first: usize, count: usize) {
+    let send =
+        |n: usize| json!({"to": ["build"], "text": text(n), "id": format!("{n:032x}"), "wait": "none"});
     let batch = Value::Array((first..first + count).map(send).collect());
     until("the sender to take a message", SETTLED_WITHIN, || {
         let answer = if count == 1 {
@@ -59,8 +59,13 @@ fn hand_over(socket: &PathBuf, first: usize, count: usize) {
         } else {
             http::on_socket(socket, "POST", "/v1/messages/batch", Some(&batch))?
         };
-        let taken = answer.text().matches("\"id\":").count() >= count && !answer.text().contains("\"error\":");
-        if answer.status == 200 && taken { Ok(()) } else { Err(format!("{} {}", answer.status, answer.text())) }
+        let taken =
+            answer.text().matches("\"id\":").count() >= count && !answer.text().contains("\"error\":");
+        if answer.status == 200 && taken {
+            Ok(())
+        } else {
+            Err(format!("{} {}", answer.status, answer.text()))
+        }
     });
 }
 
@@ -95,20 +100,31 @@ fn kill_one(mesh: &mut Mesh, chance: &mut Chance) -> &'static str {
 
 #[test]
 fn sixty_kills_under_traffic_lose_nothing_double_nothing_and_keep_the_order() {
+    kill_under_traffic(60, Plan::of(&["laptop", "build"]));
+}
+
+#[test]
+fn forty_kills_lose_nothing_when_all_mail_goes_through_the_coordinator() {
+    kill_under_traffic(40, Plan::of(&["laptop", "build"]).relay_only("build"));
+}
+
+fn kill_under_traffic(kills: i32, plan: Plan) {
     let mut chance = Chance::new();
-    let mut mesh = Plan::of(&["laptop", "build"]).coordinator(CoordinatorPlan::plain().unlimited()).start();
+    let mut mesh = plan.coordinator(CoordinatorPlan::plain().unlimited()).start();
     let traffic = Traffic::start(mesh.node("laptop").socket());
-    until("traffic to flow", SETTLED_WITHIN, || if traffic.acknowledged() > 20 { Ok(()) } else { Err(String::new()) });
+    until("traffic to flow", SETTLED_WITHIN, || {
+        if traffic.acknowledged() > 20 { Ok(()) } else { Err(String::new()) }
+    });
 
     let mut killed = std::collections::BTreeMap::new();
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         pause(Duration::from_millis(20 + chance.below(250)));
         *killed.entry(kill_one(&mut mesh, &mut chance)).or_insert(0) += 1;
     }
     let acknowledged = traffic.end();
 
     eprintln!("{acknowledged} messages acknowledged, killed {killed:?}");
-    assert_eq!(killed.values().sum::<i32>(), 60);
+    assert_eq!(killed.values().sum::<i32>(), kills);
     let wanted: Vec<String> = (0..acknowledged).map(text).collect();
     until("every acknowledged message to be in the inbox", SETTLED_WITHIN, || {
         let found = mesh.node("build").texts();
@@ -133,6 +149,10 @@ fn sixty_kills_under_traffic_lose_nothing_double_nothing_and_keep_the_order() {
         let status = mesh.node("laptop").json(&["status"]);
         let rows = mesh.node("laptop").api("GET", "/v1/outbox?state=open", None).json();
         let open = rows["rows"].as_array().map_or(0, Vec::len);
-        if open == 0 { Ok(()) } else { Err(format!("{open} rows open; {status}\n{}", mesh.node("laptop").tail())) }
+        if open == 0 {
+            Ok(())
+        } else {
+            Err(format!("{open} rows open; {status}\n{}", mesh.node("laptop").tail()))
+        }
     });
 }

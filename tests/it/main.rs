@@ -2,27 +2,28 @@
 //! another one to have run.
 
 // What the programs do for people and scripts.
-mod first_five_minutes;
 mod command_line;
 mod demo;
+mod first_five_minutes;
 // What happens to a message.
 mod delivery;
 mod idempotency;
 mod same_bytes_on_every_path;
 // What must not happen to one.
-mod kill_loop;
-mod full_disk;
 mod damaged_store;
+mod full_disk;
+mod kill_loop;
 // Who belongs, and who does not.
+mod canary;
 mod invites;
 mod membership;
-mod canary;
 // What others may do to us.
 mod bad_input;
 mod garbage;
+mod tls;
 // The bytes, the house, and what the papers say of them.
-mod vectors;
-mod python;
 mod architecture;
-mod tidy;
+mod python;
 mod readme;
+mod tidy;
+mod vectors;

@@ -11,11 +11,7 @@ const LINES_MAX: usize = 450;
 const TEST_LINES_MAX: usize = 750;
 
 /// Files that may be longer, each with its reason.
-const LONGER: [(&str, &str); 3] = [
-    ("proto/src/endpoint/io.rs", "the machine's whole vocabulary, almost all of it doc comments"),
-    ("proto/src/wire.rs", "every frame in one table: encoder and decoder are read side by side"),
-    ("node/src/cli.rs", "every verb and flag in one table, most of it help"),
-];
+const LONGER: [(&str, &str); 0] = [];
 
 fn offences(look: impl Fn(&SourceFile) -> Vec<(usize, String)>) -> Vec<String> {
     let files = all_rust_files();
@@ -57,7 +53,12 @@ fn files_are_short_and_the_exceptions_are_real() {
 
 #[test]
 fn modules_are_named_by_their_file() {
-    none(offences(|file| if file.path.ends_with("/mod.rs") { vec![(1, "mod.rs".to_owned())] } else { Vec::new() }), "foo.rs beside foo/, never foo/mod.rs");
+    none(
+        offences(
+            |file| if file.path.ends_with("/mod.rs") { vec![(1, "mod.rs".to_owned())] } else { Vec::new() },
+        ),
+        "foo.rs beside foo/, never foo/mod.rs",
+    );
 }
 
 #[test]
@@ -73,7 +74,10 @@ fn every_file_begins_by_saying_what_it_is() {
 #[test]
 fn lints_are_expected_with_a_reason_and_never_just_allowed() {
     none(offences(|file| code_with(file, &["#[", "allow("].concat())), "use #[expect(lint, reason = \"…\")]");
-    none(offences(|file| code_with(file, &["#![", "allow("].concat())), "use #![expect(lint, reason = \"…\")]");
+    none(
+        offences(|file| code_with(file, &["#![", "allow("].concat())),
+        "use #![expect(lint, reason = \"…\")]",
+    );
 }
 
 #[test]
@@ -94,8 +98,16 @@ fn nothing_is_half_done() {
 
 #[test]
 fn failures_are_answered_and_not_unwrapped() {
-    none(offences(|file| code_with(file, &[".unwr", "ap()"].concat())), "name the error, or expect() with the invariant that rules it out");
-    none(offences(|file| code_with(file, "process::exit").into_iter().filter(|_| !file.path.ends_with("main.rs")).collect()), "only main ends the process");
+    none(
+        offences(|file| code_with(file, &[".unwr", "ap()"].concat())),
+        "name the error, or expect() with the invariant that rules it out",
+    );
+    none(
+        offences(|file| {
+            code_with(file, "process::exit").into_iter().filter(|_| !file.path.ends_with("main.rs")).collect()
+        }),
+        "only main ends the process",
+    );
 }
 
 #[test]
@@ -119,9 +131,15 @@ fn comments_are_plain() {
             let text = line.trim_start().trim_start_matches('/').trim();
             text.len() > 5 && text.chars().all(|c| "-=*#~".contains(c))
         };
-        let emoji = |line: &str| line.chars().any(|c| ('\u{1f300}'..='\u{1faff}').contains(&c) || ('\u{2705}'..='\u{274c}').contains(&c));
+        let emoji = |line: &str| {
+            line.chars()
+                .any(|c| ('\u{1f300}'..='\u{1faff}').contains(&c) || ('\u{2705}'..='\u{274c}').contains(&c))
+        };
         let lines = file.text.lines().enumerate();
-        lines.filter(|(_, line)| line.trim_start().starts_with("//") && (banner(line) || emoji(line))).map(|(at, line)| (at + 1, line.trim().to_owned())).collect()
+        lines
+            .filter(|(_, line)| line.trim_start().starts_with("//") && (banner(line) || emoji(line)))
+            .map(|(at, line)| (at + 1, line.trim().to_owned()))
+            .collect()
     });
     none(banners, "no banner lines, no pictures");
 }

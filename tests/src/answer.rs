@@ -40,7 +40,9 @@ impl Answer {
     #[track_caller]
     pub fn json(&self) -> Value {
         let lines = self.lines();
-        let [value] = &lines[..] else { panic!("{} printed {} documents, not one", self.command, lines.len()) };
+        let [value] = &lines[..] else {
+            panic!("{} printed {} documents, not one", self.command, lines.len())
+        };
         value.clone()
     }
 
@@ -48,8 +50,9 @@ impl Answer {
     #[track_caller]
     pub fn lines(&self) -> Vec<Value> {
         let parse = |line: &str| -> Value {
-            let value: Value = serde_json::from_str(line)
-                .unwrap_or_else(|error| panic!("{} printed no JSON ({error}): {line:?}\n{}", self.command, self.stderr));
+            let value: Value = serde_json::from_str(line).unwrap_or_else(|error| {
+                panic!("{} printed no JSON ({error}): {line:?}\n{}", self.command, self.stderr)
+            });
             assert_eq!(value["schema_version"], 1, "schema_version of {} in {line}", self.command);
             value
         };

@@ -14,7 +14,8 @@ impl Chance {
     pub fn new() -> Self {
         let seed = match std::env::var("PEERLOOM_SEED") {
             Ok(text) => {
-                let parsed = text.strip_prefix("0x").map_or_else(|| text.parse(), |hex| u64::from_str_radix(hex, 16));
+                let parsed =
+                    text.strip_prefix("0x").map_or_else(|| text.parse(), |hex| u64::from_str_radix(hex, 16));
                 parsed.unwrap_or_else(|_| panic!("PEERLOOM_SEED is {text:?}; it should be a number"))
             }
             Err(_) => {

@@ -28,7 +28,11 @@ impl SmallDisk {
         ));
         let mut holder = Process::start("the mount", command, &log);
         wait::until("a small disk to be mounted", SOON, || {
-            if holder.printed().contains("mounted") || holder.ended().is_some() { Ok(()) } else { Err(holder.tail()) }
+            if holder.printed().contains("mounted") || holder.ended().is_some() {
+                Ok(())
+            } else {
+                Err(holder.tail())
+            }
         });
         if holder.ended().is_some() {
             return Err(format!("no small disk can be mounted here: {}", holder.printed().trim()));
@@ -43,7 +47,8 @@ impl SmallDisk {
 
     /// The words before a command that make it see the disk.
     pub fn enter(&self) -> Vec<String> {
-        let mut words = vec!["nsenter".to_owned(), format!("--target={}", self.holder.pid()), "--mount".to_owned()];
+        let mut words =
+            vec!["nsenter".to_owned(), format!("--target={}", self.holder.pid()), "--mount".to_owned()];
         if !is_root() {
             words.extend(["--user".to_owned(), "--preserve-credentials".to_owned()]);
         }

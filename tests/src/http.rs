@@ -85,7 +85,9 @@ fn exchange(mut stream: impl Read + Write, request: &[u8]) -> Result<Response, S
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes);
     if bytes.is_empty() {
-        return Err(read.err().map_or_else(|| "closed without an answer".to_owned(), |error| error.to_string()));
+        return Err(read
+            .err()
+            .map_or_else(|| "closed without an answer".to_owned(), |error| error.to_string()));
     }
     parse(&bytes).ok_or_else(|| format!("an answer that was cut off: {:?}", String::from_utf8_lossy(&bytes)))
 }

@@ -11,8 +11,8 @@
 //! ```
 
 // What it is built from.
-mod process;
 pub mod ports;
+mod process;
 pub mod wait;
 // Talking to what runs.
 mod answer;
@@ -20,6 +20,7 @@ pub mod http;
 mod shape;
 // What runs.
 mod coordinator;
+mod joiner;
 mod node;
 mod pair;
 mod puppet;
@@ -36,6 +37,7 @@ mod skip;
 pub use answer::Answer;
 pub use chance::Chance;
 pub use coordinator::{Coordinator, CoordinatorPlan};
+pub use joiner::join_with_key;
 pub use node::{Invite, Node};
 pub use pair::{Mesh, Plan};
 pub use process::{Process, program, run};

@@ -93,11 +93,11 @@ impl Node {
 
     /// The local API's socket.
     pub fn socket(&self) -> PathBuf {
-        self.from_outside("api.sock")
+        self.reached("api.sock")
     }
 
     /// A file of its home, reached by this process, which may not see the node's disk.
-    fn from_outside(&self, file: &str) -> PathBuf {
+    fn reached(&self, file: &str) -> PathBuf {
         let path = self.home.join(file);
         match &self.seen_from {
             Some(root) => root.join(path.strip_prefix("/").expect("homes are absolute")),
@@ -282,7 +282,8 @@ impl Node {
     /// Hands a text to the daemon over the API without waiting for anything further; gives its id.
     #[track_caller]
     pub fn hand_over(&self, to: &str, what: &str) -> String {
-        let response = self.api("POST", "/v1/messages", Some(&json!({"to": [to], "text": what, "wait": "none"})));
+        let response =
+            self.api("POST", "/v1/messages", Some(&json!({"to": [to], "text": what, "wait": "none"})));
         assert_eq!(response.status, 200, "{}\n{}", response.text(), self.tail());
         text(&response.json(), "id")
     }
@@ -321,7 +322,11 @@ impl Node {
             let response = self.api("GET", &format!("/v1/messages/{id}"), None);
             let row = response.json()["recipients"][0].clone();
             let state = row["state"].as_str().unwrap_or("unknown");
-            if states.contains(&state) { Ok(row) } else { Err(format!("{}\n{}", response.text(), self.tail())) }
+            if states.contains(&state) {
+                Ok(row)
+            } else {
+                Err(format!("{}\n{}", response.text(), self.tail()))
+            }
         })
     }
 
@@ -364,27 +369,42 @@ impl Node {
 
     /// Makes the home by hand, for tests that begin with a broken one.
     pub fn make_home(&self) {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.home).expect("a temporary directory can be made");
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.home)
+            .expect("a temporary directory can be made");
     }
 
     /// The node's own log file.
     pub fn logged(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.from_outside("log/peerloom.log")).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&fs::read(self.reached("log/peerloom.log")).unwrap_or_default()).into_owned()
     }
 
     /// The last words of the daemon and of its log, for a failure's message.
     pub fn tail(&self) -> String {
         let printed = fs::read(&self.log).unwrap_or_default();
         let printed = last_lines(&String::from_utf8_lossy(&printed));
-        format!("--- {} printed ---\n{printed}\n--- {} logged ---\n{}", self.handle, self.handle, last_lines(&self.logged()))
+        format!(
+            "--- {} printed ---\n{printed}\n--- {} logged ---\n{}",
+            self.handle,
+            self.handle,
+            last_lines(&self.logged())
+        )
     }
 
     /// Runs until its own end a daemon that is expected not to come up.
     pub fn fails_to_start(&self, within: Duration) -> Answer {
-        let mut process = Process::start(&self.handle, self.command(&["up", "--json"]), &self.home.with_extension("err"));
+        let mut process =
+            Process::start(&self.handle, self.command(&["up", "--json"]), &self.home.with_extension("err"));
         let status = process.exit_status(within);
         let stdout = process.printed();
-        Answer { command: "peerloom up --json".to_owned(), code: status.code().unwrap_or(-1), stdout, stderr: String::new() }
+        Answer {
+            command: "peerloom up --json".to_owned(),
+            code: status.code().unwrap_or(-1),
+            stdout,
+            stderr: String::new(),
+        }
     }
 }
 

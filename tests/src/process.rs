@@ -24,7 +24,9 @@ pub fn program(name: &str) -> PathBuf {
     }
     let test = std::env::current_exe().expect("a test knows its own file");
     let found = test.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("{name} is not built; run `cargo build --bins` first (looked beside {test:?})"))
+    found.unwrap_or_else(|| {
+        panic!("{name} is not built; run `cargo build --bins` first (looked beside {test:?})")
+    })
 }
 
 /// A program may take this long: the longest verb waits ten seconds by itself.
@@ -69,7 +71,9 @@ fn wait_for(child: &mut Child, within: Duration) -> Option<ExitStatus> {
 
 fn text(file: &mut File) -> String {
     let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes)).expect("an own file can be read");
+    file.seek(SeekFrom::Start(0))
+        .and_then(|_| file.read_to_end(&mut bytes))
+        .expect("an own file can be read");
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

@@ -18,24 +18,32 @@ pub struct Conversation {
     pub down: Vec<u8>,
 }
 
+/// What was said over a WebSocket, a message each.
+#[derive(Clone, Debug, Default)]
+pub struct Messages {
+    /// By the client.
+    pub up: Vec<Vec<u8>>,
+    /// By the server.
+    pub down: Vec<Vec<u8>>,
+}
+
 impl Conversation {
-    /// The messages of a WebSocket connection, unmasked: the client's and the server's. None when
-    /// it was plain HTTP.
-    pub fn messages(&self) -> Option<(Vec<Vec<u8>>, Vec<Vec<u8>>)> {
+    /// The messages of a WebSocket connection, unmasked. None when it was plain HTTP.
+    pub fn messages(&self) -> Option<Messages> {
         let up = after_head(&self.up)?;
         let down = after_head(&self.down)?;
         if !self.down.starts_with(b"HTTP/1.1 101") {
             return None;
         }
-        Some((messages(up), messages(down)))
+        Some(Messages { up: messages(up), down: messages(down) })
     }
 
     /// Everything that can be read in it: raw bytes, and the messages unmasked and joined.
     pub fn readable(&self) -> Vec<u8> {
         let mut all = [&self.up[..], &self.down[..]].concat();
-        if let Some((up, down)) = self.messages() {
-            all.extend(up.concat());
-            all.extend(down.concat());
+        if let Some(messages) = self.messages() {
+            all.extend(messages.up.concat());
+            all.extend(messages.down.concat());
         }
         all
     }
@@ -73,7 +81,8 @@ fn frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, &[u8])> {
         127 => (u64::from_be_bytes(rest.get(..8)?.try_into().ok()?), &rest[8..]),
         short => (u64::from(short), rest),
     };
-    let (mask, rest) = if second & 0x80 == 0 { ([0; 4], rest) } else { (rest.get(..4)?.try_into().ok()?, &rest[4..]) };
+    let (mask, rest) =
+        if second & 0x80 == 0 { ([0; 4], rest) } else { (rest.get(..4)?.try_into().ok()?, &rest[4..]) };
     let length = usize::try_from(length).ok()?;
     let payload = rest.get(..length)?.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
     Some((first, payload.collect(), &rest[length..]))

@@ -18,7 +18,8 @@ use peerloom_proto::endpoint::{
 use peerloom_proto::wire::{OnLink, ToNode};
 use peerloom_proto::{BindTransport, InstanceId, MessageId, PeerId, Roster, UnverifiedEnvelope, WireEntry};
 use peerloom_transports::{
-    CandidateScope, CloseReason, LinkRole, PeerAddr, PeerLink, PeerTransport, QuicTransport, TlsTrust, WebSocketConnector,
+    CandidateScope, CloseReason, LinkRole, PeerAddr, PeerLink, PeerTransport, QuicTransport, TlsTrust,
+    WebSocketConnector,
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -54,7 +55,7 @@ pub struct Puppet {
     withheld: BTreeSet<MessageId>,
     captured: Vec<Captured>,
     opened: UnboundedSender<Box<dyn PeerLink>>,
-    closings: Vec<String>,
+    endings: Vec<String>,
 }
 
 impl std::fmt::Debug for Puppet {
@@ -69,7 +70,8 @@ impl Puppet {
     /// # Panics
     /// When the home is not that of a member.
     pub fn play(node: &Node) -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime starts");
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime starts");
         let home = Home::at(node.home());
         let info = home.meshes().expect("the home can be read").pop().expect("the home has a mesh");
         let (_, _, loaded) = runtime.block_on(Store::open(&info.store_file())).expect("the store opens");
@@ -113,7 +115,7 @@ impl Puppet {
             withheld: BTreeSet::new(),
             captured: Vec::new(),
             opened,
-            closings: Vec::new(),
+            endings: Vec::new(),
         }
     }
 
@@ -179,7 +181,7 @@ impl Puppet {
 
     /// How often a link or the uplink ended so far.
     pub fn endings(&self) -> usize {
-        self.closings.len()
+        self.endings.len()
     }
 
     /// Lives on until there is something to return.
@@ -199,7 +201,7 @@ impl Puppet {
                 self.endpoint.uplink_status(),
                 self.endpoint.peer_views(),
                 self.captured,
-                self.closings,
+                self.endings,
             );
             self.step();
         }
@@ -240,27 +242,29 @@ impl Puppet {
     /// Keeps copies of withheld messages back; everything else passes.
     fn withheld_or(&mut self, input: Input) -> Option<Input> {
         let found = match &input {
-            Input::UplinkFrame(frame) => match ToNode::decode(frame) {
-                Ok(ToNode::Deliver { envelope, queued, .. }) => {
-                    Some((if queued { PathKind::Queue } else { PathKind::Relay }, envelope))
-                }
-                _ => None,
-            },
-            Input::LinkFrame(_, frame) => match OnLink::decode(frame) {
-                Ok(OnLink::Envelope { envelope }) => Some((PathKind::Direct, envelope)),
-                _ => None,
-            },
+            Input::UplinkFrame(frame) => delivered(frame),
+            Input::LinkFrame(_, frame) => said_directly(frame),
             Input::UplinkClosed(why) => {
-                self.closings.push(format!("uplink: {why}"));
+                self.endings.push(format!("uplink: {why}"));
                 self.uplink = None;
                 None
             }
             Input::LinkClosed(link) => {
-                self.closings.push(format!("link {link}"));
+                self.endings.push(format!("link {link}"));
                 self.links.remove(link);
                 None
             }
-            _ => None,
+            Input::Timeout
+            | Input::Stop
+            | Input::Request { .. }
+            | Input::Sent { .. }
+            | Input::Seen { .. }
+            | Input::UplinkOpened
+            | Input::LinkOpened(_)
+            | Input::LinkRtt(..)
+            | Input::DialFailed(..)
+            | Input::DirectReady { .. }
+            | Input::Loaded(_) => None,
         };
         let Some((path, envelope)) = found else { return Some(input) };
         let header = UnverifiedEnvelope::parse(envelope.clone()).expect("only envelopes are delivered");
@@ -308,7 +312,7 @@ impl Puppet {
                     self.dial(peer);
                 }
                 Output::Forget(conn) => self.quic.forget(&conn),
-                Output::Event(Event::Alarm(text)) => self.closings.push(format!("alarm: {text}")),
+                Output::Event(Event::Alarm(text)) => self.endings.push(format!("alarm: {text}")),
                 Output::Write(_) | Output::Reply(..) | Output::Event(_) => {}
             }
         }
@@ -373,6 +377,23 @@ impl Puppet {
     }
 }
 
+/// The envelope that the coordinator hands over in this frame, if it does.
+fn delivered(frame: &Bytes) -> Option<(PathKind, Bytes)> {
+    match ToNode::decode(frame) {
+        Ok(ToNode::Deliver { envelope, queued: true, .. }) => Some((PathKind::Queue, envelope)),
+        Ok(ToNode::Deliver { envelope, queued: false, .. }) => Some((PathKind::Relay, envelope)),
+        _ => None,
+    }
+}
+
+/// The envelope in a frame of a direct link, if there is one.
+fn said_directly(frame: &Bytes) -> Option<(PathKind, Bytes)> {
+    match OnLink::decode(frame) {
+        Ok(OnLink::Envelope { envelope }) => Some((PathKind::Direct, envelope)),
+        _ => None,
+    }
+}
+
 /// Longest rest between two looks at what the test awaits.
 const STEP_MAX: Duration = Duration::from_millis(20);
 
@@ -383,7 +404,11 @@ enum Arrived {
 }
 
 /// Moves frames both ways until either end is gone; says why.
-async fn carry(link: &dyn PeerLink, mut queue: UnboundedReceiver<Bytes>, take: impl Fn(Bytes) -> bool) -> String {
+async fn carry(
+    link: &dyn PeerLink,
+    mut queue: UnboundedReceiver<Bytes>,
+    take: impl Fn(Bytes) -> bool,
+) -> String {
     let read = async {
         loop {
             match link.recv().await {
@@ -414,7 +439,8 @@ async fn carry(link: &dyn PeerLink, mut queue: UnboundedReceiver<Bytes>, take: i
 
 /// From the files of a home to the machine's settings.
 fn settings(info: &MeshInfo, loaded: Loaded) -> Settings {
-    let mut entries = loaded.entries.iter().map(|entry| WireEntry::parse(entry).expect("the store's log parses"));
+    let mut entries =
+        loaded.entries.iter().map(|entry| WireEntry::parse(entry).expect("the store's log parses"));
     let mut roster = Roster::begin(&entries.next().expect("a log has a genesis")).expect("the genesis holds");
     for entry in entries {
         roster.append(&entry).expect("the store's log replays");

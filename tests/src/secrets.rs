@@ -80,7 +80,8 @@ mod tests {
     #[test]
     fn another_secret_is_not_found() {
         let secret = Secret::new("planted", &[7; 32]);
-        let place = [vec![6; 64], hex::encode([8; 32]).into_bytes(), STANDARD_NO_PAD.encode([9; 32]).into_bytes()];
+        let place =
+            [vec![6; 64], hex::encode([8; 32]).into_bytes(), STANDARD_NO_PAD.encode([9; 32]).into_bytes()];
         assert_eq!(secret.found_in(&place.concat()), None);
     }
 }

@@ -25,7 +25,11 @@ fn check(path: &str, value: &Value, shape: &Value) -> Result<(), String> {
                 Value::Array(_) => "list",
                 Value::Object(_) => "object",
             };
-            if kinds.split('|').any(|wanted| wanted == kind) { Ok(()) } else { Err(format!("{path} is {kind}, not {kinds}")) }
+            if kinds.split('|').any(|wanted| wanted == kind) {
+                Ok(())
+            } else {
+                Err(format!("{path} is {kind}, not {kinds}"))
+            }
         }
         Value::Object(fields) => fields.iter().try_for_each(|(name, shape)| {
             let path = format!("{path}.{name}");
@@ -33,7 +37,9 @@ fn check(path: &str, value: &Value, shape: &Value) -> Result<(), String> {
             let found = value.get(name).ok_or_else(|| format!("{path} is missing"))?;
             check(&path, found, shape)
         }),
-        other => Err(format!("{other} describes no kind of value")),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => {
+            Err(format!("{shape} describes no kind of value"))
+        }
     }
 }
 
@@ -47,7 +53,10 @@ mod tests {
     fn a_missing_field_and_a_wrong_kind_are_named() {
         let value = json!({"a": {"b": 1}, "c": null});
         has_shape(&value, &json!({"a": {"b": "number"}, "c": "text|null"}));
-        assert_eq!(check("", &value, &json!({"a": {"b": "text"}})), Err(".a.b is number, not text".to_owned()));
+        assert_eq!(
+            check("", &value, &json!({"a": {"b": "text"}})),
+            Err(".a.b is number, not text".to_owned())
+        );
         assert_eq!(check("", &value, &json!({"d": "null"})), Err(".d is missing".to_owned()));
     }
 }

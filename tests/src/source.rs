@@ -29,7 +29,9 @@ impl SourceFile {
             }
             match skipping {
                 // The item ends with a brace, or a semicolon, as far in as it began.
-                Some(begin) if indent == begin && (line.trim() == "}" || line.ends_with([';', ','])) => skipping = None,
+                Some(begin) if indent == begin && (line.trim() == "}" || line.ends_with([';', ','])) => {
+                    skipping = None
+                }
                 Some(_) => {}
                 None => left.push_str(line),
             }
@@ -41,7 +43,10 @@ impl SourceFile {
     /// Whether it is a test, a bench or harness as a whole.
     pub fn is_test(&self) -> bool {
         let is = |part: &str| self.path.starts_with(part);
-        is("tests/") || self.path.contains("/benches/") || self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
+        is("tests/")
+            || self.path.contains("/benches/")
+            || self.path.contains("/tests/")
+            || self.path.ends_with("/tests.rs")
     }
 
     /// The lines that are code, numbered from 1: no comments, no tests.
@@ -64,7 +69,10 @@ pub fn rust_files(of: &str) -> Vec<SourceFile> {
 
 /// Every Rust file of the workspace, by path.
 pub fn all_rust_files() -> Vec<SourceFile> {
-    ["proto", "transports", "coordinator", "node", "netsim", "tests"].into_iter().flat_map(rust_files).collect()
+    ["proto", "transports", "coordinator", "node", "netsim", "tests"]
+        .into_iter()
+        .flat_map(rust_files)
+        .collect()
 }
 
 /// Files below a directory with one of these endings, build directories left out, by path.
@@ -85,7 +93,10 @@ fn collect(dir: &Path, endings: &[&str], found: &mut Vec<SourceFile>) {
             }
         } else if endings.iter().any(|ending| name.ends_with(&format!(".{ending}"))) {
             let relative = path.strip_prefix(root()).expect("it stands below the root").display().to_string();
-            found.push(SourceFile { path: relative, text: fs::read_to_string(&path).expect("sources are UTF-8") });
+            found.push(SourceFile {
+                path: relative,
+                text: fs::read_to_string(&path).expect("sources are UTF-8"),
+            });
         }
     }
 }
@@ -98,7 +109,8 @@ mod tests {
     fn what_is_only_for_tests_is_left_out_and_lines_keep_their_numbers() {
         let text = "a\n#[cfg(test)]\nuse x;\nb\nimpl T {\n    #[cfg(test)]\n    fn f() {\n        c\n    }\n    d\n}\n#[cfg(test)]\nmod tests {\n    e\n}\n";
         let file = SourceFile { path: "a.rs".to_owned(), text: text.to_owned() };
-        let kept: Vec<(usize, String)> = file.code_lines().into_iter().filter(|(_, line)| !line.is_empty()).collect();
+        let kept: Vec<(usize, String)> =
+            file.code_lines().into_iter().filter(|(_, line)| !line.is_empty()).collect();
         let kept: Vec<(usize, &str)> = kept.iter().map(|(at, line)| (*at, line.trim())).collect();
         assert_eq!(kept, [(1, "a"), (4, "b"), (5, "impl T {"), (10, "d"), (11, "}")]);
     }

@@ -212,6 +212,10 @@ impl PeerLink for MemoryLink {
         Box::pin(self.receive(frames_max, bytes_max))
     }
 
+    fn drained(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.outgoing.drained())
+    }
+
     fn rtt(&self) -> Option<Duration> {
         Some(Duration::ZERO)
     }

@@ -45,6 +45,13 @@ impl FrameSender {
         Ok(())
     }
 
+    /// Waits until the receiver has given all room back, or is gone. Cancel safe.
+    pub(crate) async fn drained(&self) {
+        let all = u32::try_from(SEND_BUFFER_BYTES_MAX).expect("the buffer is a few MiB");
+        // An error says that the receiver is gone, and with it what was queued.
+        drop(self.room.acquire_many(all).await);
+    }
+
     fn ended(&self) -> LinkError {
         self.end.get().unwrap_or(LinkError::Closed(CloseReason::Finished))
     }
@@ -116,6 +123,19 @@ mod tests {
         assert_eq!(sender.send_many(vec![frame.clone()]).now_or_never(), None);
         receiver.release(room);
         assert_eq!(sender.send_many(vec![frame]).now_or_never(), Some(Ok(())));
+    }
+
+    #[tokio::test]
+    async fn it_is_drained_once_every_frame_has_left() {
+        let (sender, mut receiver) = frame_queue(Arc::new(LinkEnd::new()));
+        sender.send_many(vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")]).await.unwrap();
+        assert_eq!(sender.drained().now_or_never(), None);
+        let room = receiver.take(&mut Vec::new(), 8, usize::MAX).await;
+        assert_eq!(sender.drained().now_or_never(), None, "taken is not yet written");
+        receiver.release(room);
+        assert_eq!(sender.drained().now_or_never(), Some(()));
+        drop(receiver);
+        assert_eq!(sender.drained().now_or_never(), Some(()));
     }
 
     #[tokio::test]

@@ -77,7 +77,11 @@ pub trait PeerLink: fmt::Debug + Send + Sync + 'static {
     /// Latest estimate of the round trip, once there is one.
     fn rtt(&self) -> Option<Duration>;
 
-    /// Ends the link; the peer is told `reason`. Later calls change nothing.
+    /// Waits until everything sent so far has left the send buffer, or the link has ended. Cancel safe.
+    fn drained(&self) -> BoxFuture<'_, ()>;
+
+    /// Ends the link; the peer is told `reason`. What is still in the send buffer is dropped: wait for
+    /// [`drained`](Self::drained) before, where it matters. Later calls change nothing.
     fn close(&self, reason: CloseReason);
 
     /// [`send_many`](Self::send_many) of one frame. Cancel safe: it was taken whole or not at all.

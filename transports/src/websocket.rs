@@ -141,6 +141,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> PeerLink for WebSocketL
         Box::pin(self.receive(frames_max, bytes_max))
     }
 
+    fn drained(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.outgoing.drained())
+    }
+
     fn rtt(&self) -> Option<Duration> {
         self.clock.rtt()
     }

@@ -18,11 +18,12 @@ use crate::store::{Reader, StoreError};
 /// Inputs taken in one step: with sixty-four frames each, a step stays in the milliseconds.
 const STEP_INPUTS: usize = 32;
 
-/// Rows that gather before sockets are not read on: what a commit takes some hundred milliseconds for.
-const BACKLOG_WRITES_MAX: usize = 32_768;
+/// Rows that gather before sockets are not read on: what a commit takes a tenth of a second for, and
+/// more than enough to hide an fsync.
+const BACKLOG_WRITES_MAX: usize = 8_192;
 
-/// Bytes of mail that gather before sockets are not read on.
-const BACKLOG_BYTES_MAX: usize = 32 << 20;
+/// Bytes of mail that gather before sockets are not read on. As much again is being written.
+const BACKLOG_BYTES_MAX: usize = 16 << 20;
 
 /// Counters are published at most this often: counting walks all queues.
 const PUBLISH_EVERY: Duration = Duration::from_millis(250);

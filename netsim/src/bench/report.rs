@@ -78,7 +78,27 @@ pub(crate) struct Report {
     pub(crate) figures: Vec<Figure>,
     /// Before and after: other work on the machine shows as a difference.
     pub(crate) disk: [Disk; 2],
+    pub(crate) machine: Machine,
     pub(crate) command: String,
+}
+
+/// What else explains a figure.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Machine {
+    /// Cores that this process may use.
+    pub(crate) cores: usize,
+    /// Processes that wanted one in the minute before: beyond a few tenths, others are in the figures.
+    pub(crate) load_before: f64,
+}
+
+impl Machine {
+    /// As it is before a bench begins.
+    pub(crate) fn now() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load_before = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN);
+        Self { cores, load_before }
+    }
 }
 
 impl Report {
@@ -107,6 +127,7 @@ impl Report {
             "bench": self.bench,
             "figures": self.figures.iter().map(figure).collect::<Vec<_>>(),
             "disk": { "before": self.disk[0], "after": self.disk[1] },
+            "machine": self.machine,
             "build": build(),
             "command": self.command,
         })
@@ -121,6 +142,8 @@ impl Report {
                 "  disk {when}: {fdatasync_per_s:.0} fdatasync/s, median {median_ms:.2} ms, p99 {p99_ms:.2} ms"
             ));
         }
+        let Machine { cores, load_before } = &self.machine;
+        lines.push(format!("  machine: {cores} cores, load average {load_before:.2} before"));
         lines.push(format!("  again: {}", self.command));
         lines.join("\n")
     }
@@ -176,6 +199,7 @@ mod tests {
             bench: "start",
             figures,
             disk: [disk(), disk()],
+            machine: Machine { cores: 2, load_before: 0.1 },
             command: "netsim bench start".to_owned(),
         }
         .to_json();

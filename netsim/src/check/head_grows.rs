@@ -13,7 +13,10 @@ pub(super) fn check(history: &History) -> Vec<(Option<Duration>, String)> {
         let Fact::Head { node, head } = fact else { continue };
         let before = sizes.insert(*node, head.size).unwrap_or_default();
         if head.size < before {
-            found.push((Some(*at), format!("node {node}'s log shrank from {before} to {} entries", head.size)));
+            found.push((
+                Some(*at),
+                format!("node {node}'s log shrank from {before} to {} entries", head.size),
+            ));
         }
         if *hashes.entry(head.size).or_insert(head.hash) != head.hash {
             found.push((Some(*at), format!("node {node} has another log of {} entries", head.size)));

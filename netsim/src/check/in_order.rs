@@ -41,18 +41,22 @@ pub(super) fn check(history: &History) -> Vec<(Option<Duration>, String)> {
 
 /// Walks what was shown in that order. A later one that was acknowledged before this one was handed
 /// over has been overtaken.
-fn overtaken(history: &History, times: &[Times], mut messages: Vec<usize>) -> Vec<(Option<Duration>, String)> {
+fn overtaken(
+    history: &History,
+    times: &[Times],
+    mut messages: Vec<usize>,
+) -> Vec<(Option<Duration>, String)> {
     messages.sort_by_key(|message| times[*message].shown);
     let mut found = Vec::new();
     // The earliest acknowledgement among those shown later.
     let mut later: Option<(usize, usize)> = None;
     for message in messages.into_iter().rev() {
         let times = times[message];
-        if let (Some((acknowledged, other)), Some(submitted), Some(shown)) = (later, times.submitted, times.shown)
+        if let (Some((acknowledged, other)), Some(submitted), Some(shown)) =
+            (later, times.submitted, times.shown)
             && acknowledged < submitted
         {
-            let what =
-                format!("{} was shown before {}", history.name(message), history.name(other));
+            let what = format!("{} was shown before {}", history.name(message), history.name(other));
             found.push((Some(history.facts[shown].0), what));
         }
         if let Some(acknowledged) = times.acknowledged

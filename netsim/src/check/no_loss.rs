@@ -41,7 +41,9 @@ pub(super) fn check(history: &History) -> Vec<(Option<Duration>, String)> {
 /// Whether its sender knows that it will not arrive.
 fn is_failure(state: &OutboxState) -> bool {
     match state {
-        OutboxState::Rejected(_) | OutboxState::Expired(_) | OutboxState::Dead(_) | OutboxState::Aborted => true,
+        OutboxState::Rejected(_) | OutboxState::Expired(_) | OutboxState::Dead(_) | OutboxState::Aborted => {
+            true
+        }
         OutboxState::Pending
         | OutboxState::InFlight
         | OutboxState::Accepted

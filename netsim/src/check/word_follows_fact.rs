@@ -27,7 +27,8 @@ pub(super) fn check(history: &History) -> Vec<(Option<Duration>, String)> {
                     | OutboxState::Aborted => true,
                 };
                 if !is_true {
-                    let what = format!("{} was called {} before it was", history.name(*message), state.name());
+                    let what =
+                        format!("{} was called {} before it was", history.name(*message), state.name());
                     found.push((Some(*at), what));
                 }
             }

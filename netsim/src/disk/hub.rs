@@ -30,7 +30,8 @@ impl HubDisk {
     /// What the hub's `run`-th life begins with.
     pub(crate) fn snapshot(&self, run: u32) -> Snapshot {
         let depth = |((mesh, to), rows): (&(MeshId, PeerId), &BTreeSet<(u8, u64)>)| {
-            let bytes = rows.iter().filter_map(|(_, seq)| self.mail.get(seq)).map(|row| row.bytes.len() as u64);
+            let bytes =
+                rows.iter().filter_map(|(_, seq)| self.mail.get(seq)).map(|row| row.bytes.len() as u64);
             QueueDepth { mesh: *mesh, to: *to, messages: rows.len() as u64, bytes: bytes.sum() }
         };
         Snapshot {
@@ -59,16 +60,18 @@ impl HubDisk {
                 }
                 Answer::Mail(found)
             }
-            Query::Expired { before, limit } => {
-                Answer::Mail(self.mail.values().filter(|row| row.exp < *before).take(*limit).cloned().collect())
-            }
+            Query::Expired { before, limit } => Answer::Mail(
+                self.mail.values().filter(|row| row.exp < *before).take(*limit).cloned().collect(),
+            ),
             Query::Log { mesh, from, limit } => {
                 let skip = usize::try_from(*from).unwrap_or(usize::MAX);
-                Answer::Log(self.log.get(mesh).into_iter().flatten().skip(skip).take(*limit).cloned().collect())
+                Answer::Log(
+                    self.log.get(mesh).into_iter().flatten().skip(skip).take(*limit).cloned().collect(),
+                )
             }
-            Query::Prekeys { mesh: _, members } => {
-                Answer::Prekeys(members.iter().filter_map(|member| self.prekeys.get(member)).cloned().collect())
-            }
+            Query::Prekeys { mesh: _, members } => Answer::Prekeys(
+                members.iter().filter_map(|member| self.prekeys.get(member)).cloned().collect(),
+            ),
             Query::Invite { lookup } => {
                 Answer::Invite(self.invites.get(lookup).map(|(_, blob)| blob.clone()))
             }
@@ -76,7 +79,10 @@ impl HubDisk {
     }
 
     /// One transaction, in the order of [`Write`]'s rules.
-    pub(crate) fn commit<'a>(&mut self, writes: impl Iterator<Item = &'a Write> + Clone) -> Result<(), String> {
+    pub(crate) fn commit<'a>(
+        &mut self,
+        writes: impl Iterator<Item = &'a Write> + Clone,
+    ) -> Result<(), String> {
         for write in writes.clone() {
             self.add(write)?;
         }
@@ -107,8 +113,13 @@ impl HubDisk {
                 self.prekeys.insert(*member, SignedBytes { stmt: stmt.clone(), sig: *sig });
             }
             Write::PutInvite { mesh, lookup, owner, blob, exp, uses_left } => {
-                let row =
-                    InviteRow { mesh: *mesh, lookup: *lookup, owner: *owner, exp: *exp, uses_left: *uses_left };
+                let row = InviteRow {
+                    mesh: *mesh,
+                    lookup: *lookup,
+                    owner: *owner,
+                    exp: *exp,
+                    uses_left: *uses_left,
+                };
                 self.invites.insert(*lookup, (row, blob.clone()));
             }
             Write::DeleteInvite { lookup } => drop(self.invites.remove(lookup)),

@@ -67,7 +67,8 @@ impl NodeDisk {
                 let rows = self.sent.get(id).cloned().unwrap_or_default();
                 for row in rows {
                     let found = self.outbox_row(row)?;
-                    if found.to == *to && found.env_hash == *env_hash && found.state != OutboxState::Surfaced {
+                    if found.to == *to && found.env_hash == *env_hash && found.state != OutboxState::Surfaced
+                    {
                         found.state = state.clone();
                         self.note_settled(row, state);
                     }

@@ -134,7 +134,8 @@ impl World {
         let at = self.queue.now();
         let same = |message: &&usize| {
             let planned = &self.history.messages[**message];
-            self.history.members[planned.from] == row.from && planned.text.as_bytes() == &row.message.content[..]
+            self.history.members[planned.from] == row.from
+                && planned.text.as_bytes() == &row.message.content[..]
         };
         let fact = match self.by_id.get(&row.id).filter(same) {
             Some(message) => Fact::Kept { node, message: *message, path: row.path },

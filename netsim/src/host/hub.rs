@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use peerloom_coordinator::arrived::Arrived;
 use peerloom_coordinator::batch::Batch;
-use peerloom_coordinator::hub::{Answer, Command, CommitFailure, Hub, HubConfig, Input, Query, ReadId, SocketId};
+use peerloom_coordinator::hub::{
+    Answer, Command, CommitFailure, Hub, HubConfig, Input, Query, ReadId, SocketId,
+};
 use peerloom_coordinator::rate::Allowance;
 use peerloom_coordinator::store::Write;
 use peerloom_proto::Now;

@@ -21,6 +21,8 @@ pub(super) struct Publisher {
     alarms: Vec<String>,
     members_changed: bool,
     peers_changed: bool,
+    /// [`Endpoint::reasons_changed`] as it was published last.
+    reasons: u64,
     /// A failed row may turn out to have arrived after all.
     recount: bool,
 }
@@ -49,6 +51,7 @@ impl Publisher {
             alarms: Vec::new(),
             members_changed: false,
             peers_changed: false,
+            reasons: endpoint.reasons_changed(),
             recount: false,
         };
         (publisher, events, watching)
@@ -126,6 +129,10 @@ impl Publisher {
     pub(super) fn publish(&mut self, endpoint: &Endpoint) {
         let outbox = counts(endpoint, self.failed);
         let old = self.view.borrow().clone();
+        if self.reasons != endpoint.reasons_changed() {
+            self.reasons = endpoint.reasons_changed();
+            self.peers_changed = true;
+        }
         let head = endpoint.roster().head();
         let same_uplink = old.uplink == *endpoint.uplink_status() && old.skew_ms == endpoint.clock_skew_ms();
         let changed = self.members_changed || self.peers_changed || !same_uplink;

@@ -108,6 +108,10 @@ impl PeerLink for QuicLink {
         Box::pin(self.receive(frames_max, bytes_max))
     }
 
+    fn drained(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.outgoing.drained())
+    }
+
     fn rtt(&self) -> Option<Duration> {
         Some(self.connection.rtt())
     }

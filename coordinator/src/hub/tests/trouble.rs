@@ -6,7 +6,7 @@ use peerloom_proto::Role;
 use peerloom_proto::wire::{ToCoordinator, ToNode};
 
 use super::world::{Disk, Node, World, newcomer};
-use crate::hub::CommitFailure;
+use crate::hub::{CommitFailure, Input};
 use crate::store::MailKind;
 
 #[test]
@@ -135,4 +135,26 @@ fn an_entry_that_was_not_written_has_no_place_and_the_log_goes_on() {
     world.commit();
     let frames = world.sent_to(of_alice);
     assert!(frames.iter().any(|frame| matches!(frame, ToNode::Appended { request: 2, .. })), "{frames:?}");
+}
+
+#[test]
+fn what_ended_before_it_could_be_written_again_leaves_no_deadline_behind() {
+    let mut world = World::new();
+    let (mut alice, mut bob) = (Node::named("alice"), Node::named("bob"));
+    let (from_alice, to_bob) = (world.join(&mut alice), world.join(&mut bob));
+    world.sent_to(from_alice);
+    world.disk = Disk::WhenTold;
+    let direct = world.envelope(&alice, &bob);
+    let receipt = world.receipt(&bob, &alice, &[&direct]);
+    world.send_receipt(to_bob, &receipt, vec![0]);
+    let told = world.sent_to(from_alice);
+    let [ToNode::Receipt { claim, .. }] = told[..] else { panic!("a receipt, not {told:?}") };
+    world.fail(CommitFailure::Nothing);
+
+    world.frame(from_alice, ToCoordinator::Settle { claims: vec![claim] });
+    world.now.monotonic = world.now.monotonic + Duration::from_millis(1_500);
+    world.input(Input::Timeout);
+
+    assert!(!world.hub.is_writing(), "there is nothing to write");
+    assert!(world.hub.poll_timeout() > Some(world.now.monotonic), "the host may sleep");
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::A_WHILE;
 use super::mesh::key;
-use super::world::{ALICE, BOB, CAROL, Direct, World};
+use super::world::{ALICE, BOB, CAROL, Crash, Direct, World};
 use crate::body::{Body, Message, Place};
 use crate::endpoint::{Event, OutboxState, Refusal, Reply, Request, RequeueRow, Send};
 use crate::envelope::{Channel, Header, Priority, Recipient, Suite};
@@ -130,6 +130,24 @@ fn a_message_sealed_again_survives_a_restart_of_its_sender() {
     world.settle();
     assert_eq!(world.inbox(BOB), ["teaches keys", "later"]);
     assert_eq!(world.state(ALICE, id, BOB), OutboxState::Stored);
+}
+
+#[test]
+fn a_restart_between_sealing_again_and_sending_again_forgets_neither() {
+    for batches in 0..6 {
+        let mut world = World::new(2, Direct::Blocked);
+        world.send(ALICE, BOB, "teaches keys");
+        world.settle();
+        world.stop(BOB);
+        let id = world.send(ALICE, BOB, "later");
+        world.settle();
+        world.nodes[BOB].disk.forget_weekly_prekeys();
+        world.nodes[ALICE].crash_at = Some((world.nodes[ALICE].batches + batches, Crash::AfterCommit));
+        world.start(BOB);
+        world.pass(A_WHILE);
+        assert_eq!(world.inbox(BOB), ["teaches keys", "later"]);
+        assert_eq!(world.state(ALICE, id, BOB), OutboxState::Stored);
+    }
 }
 
 #[test]

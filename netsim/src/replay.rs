@@ -1,0 +1,118 @@
+//! From a scenario to a report, and from a report back to the same run.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::mutant::Mutant;
+use crate::scenario::Scenario;
+use crate::world::{Options, Outcome, run};
+
+/// A scenario's run, or its runs where it sweeps: the first that failed, else the last.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) outcome: Outcome,
+    /// What makes it happen again.
+    pub(crate) options: Options,
+    pub(crate) runs: u64,
+}
+
+/// A report for programs.
+#[derive(Serialize)]
+struct ReportJson<'a> {
+    #[serde(flatten)]
+    verdict: &'a crate::verdict::Verdict,
+    scenario: String,
+    seed: String,
+    crash_at: Option<u64>,
+    runs: u64,
+    ok: bool,
+    violations: Vec<ViolationJson<'a>>,
+    replay: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ViolationJson<'a> {
+    invariant: &'a str,
+    at_ms: Option<u128>,
+    what: &'a str,
+}
+
+/// Runs a scenario. One that sweeps runs once for every commit of its host, until a run fails.
+pub(crate) fn drive(scenario: &Scenario, seed: u64, crash_at: Option<u64>, mutant: Option<Mutant>) -> Report {
+    let options = Options { seed, crash_at, mutant };
+    let mut report = Report { outcome: run(scenario, options), options, runs: 1 };
+    if scenario.sweep.is_none() || crash_at.is_some() {
+        return report;
+    }
+    // The run without a crash says how many commits there are; its expectations are the others'.
+    let commits = report.outcome.swept_commits;
+    for commit in 1..=commits {
+        if !report.failed() {
+            let options = Options { seed, crash_at: Some(commit), mutant };
+            report = Report { outcome: run(scenario, options), options, runs: report.runs + 1 };
+        }
+    }
+    report
+}
+
+impl Report {
+    pub(crate) fn failed(&self) -> bool {
+        !self.outcome.violations.is_empty()
+    }
+
+    /// The one line that makes this run happen again.
+    pub(crate) fn replay_line(&self, path: &Path) -> String {
+        let crash = self.options.crash_at.map_or_else(String::new, |commit| format!(" --crash-at {commit}"));
+        format!("replay: netsim run {} --seed {:#x}{crash}", path.display(), self.options.seed)
+    }
+
+    /// For people.
+    pub(crate) fn text(&self, path: &Path, about: &str) -> String {
+        let mut text = format!("{}: {about}\n{}\n", path.display(), self.outcome.verdict);
+        if self.runs > 1 {
+            text.push_str(&format!("sweep      {} runs, the figures are the last one's\n", self.runs));
+        }
+        for violation in self.outcome.violations.iter().take(SHOWN_VIOLATIONS) {
+            let at = match violation.at {
+                Some(at) => format!("at {:.3} s", at.as_secs_f64()),
+                None => "at the end".to_owned(),
+            };
+            text.push_str(&format!("FAIL {} {at}: {}\n", violation.invariant, violation.what));
+        }
+        let more = self.outcome.violations.len().saturating_sub(SHOWN_VIOLATIONS);
+        if more > 0 {
+            text.push_str(&format!("FAIL and {more} more\n"));
+        }
+        match self.failed() {
+            true => text.push_str(&self.replay_line(path)),
+            false => text.push_str("ok"),
+        }
+        text
+    }
+
+    /// For programs: one object.
+    pub(crate) fn json(&self, path: &Path) -> serde_json::Result<String> {
+        let violations = self.outcome.violations.iter().map(|violation| ViolationJson {
+            invariant: violation.invariant,
+            at_ms: violation.at.map(|at| at.as_millis()),
+            what: &violation.what,
+        });
+        serde_json::to_string(&ReportJson {
+            verdict: &self.outcome.verdict,
+            scenario: path.display().to_string(),
+            seed: format!("{:#x}", self.options.seed),
+            crash_at: self.options.crash_at,
+            runs: self.runs,
+            ok: !self.failed(),
+            violations: violations.collect(),
+            replay: self.failed().then(|| self.replay_line(path)),
+        })
+    }
+}
+
+/// Violations a report spells out; one cause often has hundreds.
+const SHOWN_VIOLATIONS: usize = 8;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! The suite: every fast scenario with fixed seeds, and what makes a run one run.
+
+use std::path::{Path, PathBuf};
+
+use super::{Report, drive};
+use crate::mutant::Mutant;
+use crate::scenario::Scenario;
+use crate::simulate::files_in;
+
+/// Seeds of every change; the swarm draws others.
+const SEEDS: [u64; 2] = [0x7, 0x5f3c_9e17];
+
+fn fast() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/fast")
+}
+
+fn driven(name: &str, seed: u64, mutant: Option<Mutant>) -> Report {
+    let scenario = Scenario::read(&fast().join(name).with_extension("toml")).expect("a scenario");
+    drive(&scenario, seed, None, mutant)
+}
+
+#[test]
+fn every_fast_scenario_holds_with_every_fixed_seed() {
+    let files = files_in(&fast());
+    assert!(files.len() >= 12, "the walk finds the scenarios: {}", files.len());
+    for file in files {
+        let scenario = Scenario::read(&file).expect("a scenario");
+        for seed in SEEDS {
+            let report = drive(&scenario, seed, None, None);
+            assert!(!report.failed(), "{}", report.text(&file, &scenario.about));
+        }
+    }
+}
+
+#[test]
+fn a_run_is_a_function_of_scenario_and_seed() {
+    let trace = |seed| driven("foul_weather", seed, None).outcome.verdict.trace;
+    assert_eq!(trace(3), trace(3));
+    assert_ne!(trace(3), trace(4));
+}
+
+#[test]
+fn a_sweep_crashes_at_every_commit() {
+    let report = driven("crash_at_every_commit_of_the_recipient_before", 3, None);
+    assert!(report.runs > 10, "{} runs", report.runs);
+    assert_eq!(report.options.crash_at, Some(report.runs - 1));
+    assert_eq!(report.outcome.verdict.crashes, 1);
+}
+
+#[test]
+fn a_report_for_programs_names_its_seed_and_its_failures() {
+    let scenario = Scenario::read(&fast().join("calm.toml")).expect("a scenario");
+    let mut scenario = scenario;
+    scenario.expect.crashes_min = 1;
+    let report = drive(&scenario, 0x10, None, None);
+    let json = report.json(Path::new("calm.toml")).expect("it encodes");
+    let json: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
+    assert_eq!((json["schema_version"].as_u64(), json["ok"].as_bool()), (Some(1), Some(false)));
+    assert_eq!(json["violations"][0]["invariant"], "expect");
+    assert_eq!(json["replay"], "replay: netsim run calm.toml --seed 0x10");
+    assert!(report.text(Path::new("calm.toml"), "").ends_with("replay: netsim run calm.toml --seed 0x10"));
+}
+
+/// Planted faults, each with a scenario in which the named checker sees it.
+#[cfg(feature = "mutants")]
+mod mutants {
+    use super::{Mutant, driven};
+
+    #[track_caller]
+    fn caught(mutant: Mutant, scenario: &str, invariant: &str) {
+        let catches = |seed| {
+            let report = driven(scenario, seed, Some(mutant));
+            report.outcome.violations.iter().any(|violation| violation.invariant == invariant)
+        };
+        assert!((1..=5).any(catches), "{mutant:?} goes unseen by {invariant} in {scenario}");
+    }
+
+    #[test]
+    fn a_node_that_loses_commits_loses_messages() {
+        caught(Mutant::NodeLosesSync, "foul_weather", "no_loss");
+    }
+
+    #[test]
+    fn a_coordinator_that_loses_commits_leaves_mail_behind() {
+        caught(Mutant::HubLosesSync, "foul_weather", "drains");
+    }
+
+    #[test]
+    fn a_node_that_acts_before_its_commit_says_what_is_not_so() {
+        caught(Mutant::ActsEarly, "crash_at_every_commit_of_the_recipient_before", "word_follows_fact");
+    }
+
+    #[test]
+    fn a_node_that_forgets_what_it_has_seen_shows_it_again() {
+        caught(Mutant::ForgetsDedupe, "crash_at_every_commit_of_the_recipient_after", "at_most_once");
+    }
+
+    #[test]
+    fn a_reader_that_does_not_wait_for_gaps_sees_disorder() {
+        caught(Mutant::IgnoresOrder, "late_but_still_taken", "in_order");
+    }
+
+    #[test]
+    fn a_store_that_loses_a_log_entry_is_seen_at_the_next_start() {
+        caught(Mutant::LosesLogEntry, "revoked_while_mail_is_queued", "head_grows");
+    }
+
+    #[test]
+    fn a_coordinator_without_bounds_is_seen() {
+        caught(Mutant::ForgetsBound, "queue_full", "bounded_queues");
+    }
+
+    #[test]
+    fn a_coordinator_that_deletes_nothing_never_drains() {
+        caught(Mutant::KeepsMail, "both_ends_offline_in_turn", "drains");
+    }
+}

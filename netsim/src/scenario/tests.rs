@@ -1,0 +1,46 @@
+//! What a scenario file may say, and what it is told when it may not.
+
+use super::{Scenario, Who};
+
+const LEAST: &str = "about = \"x\"\nduration_s = 10\n[topology]\nnodes = 2\n[workload]\nmessages = 1\n";
+
+fn error(text: &str) -> String {
+    let error = Scenario::parse("x.toml", text).expect_err("refused");
+    match std::error::Error::source(&error) {
+        Some(source) => format!("{error} {source}"),
+        None => error.to_string(),
+    }
+}
+
+#[test]
+fn a_host_is_a_number_or_a_word() {
+    let text = format!("{LEAST}[[fault]]\nkind = \"kill\"\nwhen = {{ at_s = 1 }}\nwho = 1\nfor_s = 2\n");
+    let scenario = Scenario::parse("x.toml", &text).expect("a scenario");
+    assert_eq!(scenario.faults[0].hosts(), [Who::Node(1)]);
+    assert_eq!(scenario.faults[0].name(), "kill");
+
+    let text = text.replace("who = 1", "who = \"everybody\"");
+    assert!(error(&text).contains("a node's number, \"coordinator\" or \"any\""), "{}", error(&text));
+}
+
+#[test]
+fn what_nobody_reads_is_refused_by_name() {
+    assert!(error(&format!("{LEAST}colour = 3\n")).contains("colour"));
+    let fault = format!("{LEAST}[[fault]]\nkind = \"cut_links\"\nwhen = {{ at_s = 1 }}\nfor_s = 2\n");
+    assert!(error(&fault).contains("for_s"), "{}", error(&fault));
+    let fault = format!("{LEAST}[[fault]]\nkind = \"earthquake\"\nwhen = {{ at_s = 1 }}\n");
+    assert!(error(&fault).contains("earthquake"));
+}
+
+#[test]
+fn nonsense_is_refused_with_the_file_and_the_number() {
+    assert_eq!(
+        error(&LEAST.replace("nodes = 2", "nodes = 1")),
+        "x.toml: a world has 2 to 10000 nodes, not 1"
+    );
+    let text = format!("{LEAST}senders = [2]\n");
+    assert_eq!(error(&text), "x.toml: there is no node 2: the last is 1");
+    let text = format!("{LEAST}[sweep]\nwho = \"any\"\nmoment = \"before\"\nfor_s = 1\n");
+    assert_eq!(error(&text), "x.toml: a sweep names its host");
+    assert!(error(&LEAST.replace("duration_s = 10", "duration_s = -1")).contains("a time is between"));
+}

@@ -1,0 +1,196 @@
+//! The simulator's verbs: `run`, `replay`, `swarm`.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+
+use crate::chance::Chance;
+use crate::mutant::Mutant;
+use crate::replay::{Report, drive};
+use crate::scenario::{Scenario, ScenarioError};
+
+/// `netsim run` and `netsim replay`.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The scenario's TOML file.
+    scenario: PathBuf,
+    /// Decides everything that is left to chance; decimal or 0x.
+    #[arg(long, value_parser = parse_seed, default_value = "1")]
+    seed: u64,
+    /// Crash the swept host at this commit only.
+    #[arg(long)]
+    crash_at: Option<u64>,
+    /// One object for programs.
+    #[arg(long)]
+    json: bool,
+    /// Plant a fault in the hosts, to see a checker catch it.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutant: Option<Mutant>,
+}
+
+/// `netsim swarm`.
+#[derive(Args, Debug)]
+pub(crate) struct SwarmArgs {
+    /// Scenario files, or directories of them.
+    #[arg(default_value = "netsim/scenarios/fast")]
+    scenarios: Vec<PathBuf>,
+    /// How long to go on: 60s, 10m, 8h.
+    #[arg(long = "for", value_parser = parse_duration, default_value = "60s")]
+    duration: Duration,
+    /// Decides the seeds; the clock's otherwise.
+    #[arg(long, value_parser = parse_seed)]
+    seed: Option<u64>,
+}
+
+/// Runs a scenario once and says what it came to.
+pub(crate) fn run(args: &RunArgs) -> ExitCode {
+    with_scenario(&args.scenario, |scenario| {
+        let report = drive(scenario, args.seed, args.crash_at, args.mutant());
+        print_report(args, scenario, &report)
+    })
+}
+
+/// Runs a scenario twice, compares the traces, and shows the last happenings.
+pub(crate) fn replay(args: &RunArgs) -> ExitCode {
+    with_scenario(&args.scenario, |scenario| {
+        let report = drive(scenario, args.seed, args.crash_at, args.mutant());
+        let again = drive(scenario, args.seed, report.options.crash_at, args.mutant());
+        let traces = [&report, &again].map(|report| report.outcome.verdict.trace.clone());
+        if traces[0] != traces[1] {
+            say(&format!("FAIL one seed, two runs: traces {} and {}", traces[0], traces[1]));
+            return ExitCode::FAILURE;
+        }
+        if !args.json {
+            report.outcome.last.iter().for_each(|line| say(line));
+        }
+        print_report(args, scenario, &report)
+    })
+}
+
+/// Runs random scenarios with random seeds until the time is over or one fails.
+pub(crate) fn swarm(args: &SwarmArgs) -> ExitCode {
+    let mut scenarios = Vec::new();
+    for path in args.scenarios.iter().flat_map(|path| files_in(path)) {
+        match Scenario::read(&path) {
+            Ok(scenario) => scenarios.push((path, scenario)),
+            Err(error) => return refuse(&error),
+        }
+    }
+    if scenarios.is_empty() {
+        say(&format!("no scenario in {:?}; name a .toml file or a directory of them", args.scenarios));
+        return ExitCode::from(USAGE);
+    }
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let first = args.seed.unwrap_or_else(|| u64::from(clock.subsec_nanos()) ^ (clock.as_secs() << 20));
+    let (begin, mut runs, mut virtual_ms, mut number) = (Instant::now(), 0, 0, 0_u64);
+    while begin.elapsed() < args.duration {
+        let seed = first.wrapping_add(number);
+        let (path, scenario) = &scenarios[Chance::new(seed, "swarm", "scenario").below(scenarios.len())];
+        let report = drive(scenario, seed, None, None);
+        number += 1;
+        runs += report.runs;
+        virtual_ms += report.outcome.verdict.virtual_ms * report.runs;
+        if report.failed() {
+            say(&report.text(path, &scenario.about));
+            return ExitCode::FAILURE;
+        }
+        if std::io::stderr().is_terminal() {
+            eprint!("\r{runs} runs, {} virtual hours", virtual_ms / 3_600_000);
+        }
+    }
+    let seconds = begin.elapsed().as_secs();
+    say(&format!(
+        "{runs} runs, {} virtual minutes in {seconds} s, none failed; first seed {first:#x}",
+        virtual_ms / 60_000
+    ));
+    ExitCode::SUCCESS
+}
+
+/// What a wrong invocation exits with.
+const USAGE: u8 = 2;
+
+impl RunArgs {
+    #[cfg(feature = "mutants")]
+    fn mutant(&self) -> Option<Mutant> {
+        self.mutant
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    fn mutant(&self) -> Option<Mutant> {
+        None
+    }
+}
+
+fn with_scenario(path: &Path, act: impl FnOnce(&Scenario) -> ExitCode) -> ExitCode {
+    match Scenario::read(path) {
+        Ok(scenario) => act(&scenario),
+        Err(error) => refuse(&error),
+    }
+}
+
+fn refuse(error: &ScenarioError) -> ExitCode {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    say(text.trim_end());
+    ExitCode::from(USAGE)
+}
+
+fn print_report(args: &RunArgs, scenario: &Scenario, report: &Report) -> ExitCode {
+    if args.json {
+        match report.json(&args.scenario) {
+            Ok(json) => say(&json),
+            Err(error) => say(&error.to_string()),
+        }
+    } else {
+        say(&report.text(&args.scenario, &scenario.about));
+    }
+    if report.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Prints a line; who closed the pipe needs no more of them.
+fn say(text: &str) {
+    if writeln!(std::io::stdout(), "{text}").is_err() {
+        std::io::stderr().flush().unwrap_or_default();
+    }
+}
+
+/// A file itself, or the scenarios of a directory by name.
+pub(crate) fn files_in(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(path) else { return vec![path.to_owned()] };
+    let files = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut files: Vec<PathBuf> =
+        files.filter(|file| file.extension().is_some_and(|extension| extension == "toml")).collect();
+    files.sort();
+    files
+}
+
+fn parse_seed(text: &str) -> Result<u64, String> {
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| "a seed is a number of 64 bits, decimal or 0x".to_owned())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: Option<u64> = text[..text.len() - unit.len()].parse().ok();
+    let scale = match unit {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3_600),
+        _ => None,
+    };
+    match (number, scale) {
+        (Some(number), Some(scale)) => Ok(Duration::from_secs(number * scale)),
+        (None, _) | (_, None) => Err("a duration is a number with s, m or h".to_owned()),
+    }
+}

@@ -1,0 +1,260 @@
+//! What a run came to: figures for people and for programs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use peerloom_coordinator::counters::Counters;
+use peerloom_proto::endpoint::{OutboxState, PathKind};
+use serde::Serialize;
+
+use crate::model::{Fact, History};
+use crate::scenario::{Delivered, Expect};
+
+/// What the world counts while it runs.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) virtual_time: Duration,
+    pub(crate) events: u64,
+    /// Faults that began, by their word.
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    /// Processes killed at a commit.
+    pub(crate) crashes: u64,
+    /// Commits that a full disk refused.
+    pub(crate) store_failures: u64,
+    /// Uplinks that nodes began.
+    pub(crate) connects: u64,
+    /// Direct links that were taken.
+    pub(crate) links: u64,
+    /// Sends answered as known before.
+    pub(crate) repeats: u64,
+    /// Inbound envelopes dropped, by reason.
+    pub(crate) rejected: BTreeMap<String, u64>,
+    pub(crate) alarms: BTreeMap<String, u64>,
+    /// Envelopes the coordinator refused because a queue was full.
+    refused_full: u64,
+}
+
+impl Tally {
+    /// Adds what one life of the hub counted.
+    pub(crate) fn add_hub(&mut self, counters: &Counters) {
+        self.refused_full += counters.puts_refused_full;
+    }
+}
+
+/// A run in figures. Fields may be added, never renamed.
+#[derive(Debug, Serialize)]
+pub(crate) struct Verdict {
+    pub(crate) schema_version: u32,
+    pub(crate) messages: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) refused: u64,
+    /// Why, in the node's words.
+    pub(crate) refusals: BTreeMap<String, u64>,
+    pub(crate) shown: u64,
+    /// Kept by their recipients, by the way they came.
+    pub(crate) direct: u64,
+    pub(crate) relay: u64,
+    pub(crate) queue: u64,
+    /// Told to their senders as failures, by state.
+    pub(crate) failed: BTreeMap<&'static str, u64>,
+    /// Longest time from the sender's acknowledgement to the reader, milliseconds.
+    pub(crate) worst_stall_ms: u64,
+    pub(crate) worst_stall_message: Option<String>,
+    pub(crate) faults: BTreeMap<&'static str, u64>,
+    pub(crate) crashes: u64,
+    pub(crate) store_failures: u64,
+    pub(crate) connects: u64,
+    pub(crate) links: u64,
+    pub(crate) repeats: u64,
+    pub(crate) refused_full: u64,
+    pub(crate) rejected: BTreeMap<String, u64>,
+    pub(crate) alarms: BTreeMap<String, u64>,
+    pub(crate) virtual_ms: u64,
+    pub(crate) events: u64,
+    pub(crate) trace: String,
+    #[serde(skip)]
+    nodes: u64,
+    #[serde(skip)]
+    not_shown: u64,
+}
+
+impl Verdict {
+    pub(crate) fn new(history: &History, tally: Tally, trace: String) -> Self {
+        let mut verdict = Self {
+            schema_version: 1,
+            messages: history.messages.len() as u64,
+            acknowledged: 0,
+            refused: 0,
+            refusals: BTreeMap::new(),
+            shown: 0,
+            direct: 0,
+            relay: 0,
+            queue: 0,
+            failed: BTreeMap::new(),
+            worst_stall_ms: 0,
+            worst_stall_message: None,
+            faults: tally.faults,
+            crashes: tally.crashes,
+            store_failures: tally.store_failures,
+            connects: tally.connects,
+            links: tally.links,
+            repeats: tally.repeats,
+            refused_full: tally.refused_full,
+            rejected: tally.rejected,
+            alarms: tally.alarms,
+            virtual_ms: millis(tally.virtual_time),
+            events: tally.events,
+            trace,
+            nodes: history.members.len() as u64,
+            not_shown: 0,
+        };
+        verdict.read(history);
+        verdict
+    }
+
+    fn read(&mut self, history: &History) {
+        let mut acknowledged = BTreeMap::new();
+        let mut shown = BTreeSet::new();
+        for (at, fact) in &history.facts {
+            match fact {
+                Fact::Acknowledged { message } => drop(acknowledged.insert(*message, *at)),
+                Fact::Refused { why } => {
+                    self.refused += 1;
+                    *self.refusals.entry(why.clone()).or_default() += 1;
+                }
+                Fact::Told { state, .. } => self.count_failure(state),
+                Fact::Kept { path, .. } => match path {
+                    PathKind::Direct => self.direct += 1,
+                    PathKind::Relay => self.relay += 1,
+                    PathKind::Queue => self.queue += 1,
+                },
+                Fact::Shown { message, .. } => {
+                    shown.insert(*message);
+                    let since = acknowledged.get(message).copied().unwrap_or(*at);
+                    let stall = millis(at.saturating_sub(since));
+                    if stall > self.worst_stall_ms {
+                        self.worst_stall_ms = stall;
+                        self.worst_stall_message = Some(history.name(*message));
+                    }
+                }
+                Fact::Submitted { .. }
+                | Fact::Strange { .. }
+                | Fact::Head { .. }
+                | Fact::Learned { .. }
+                | Fact::Depth { .. }
+                | Fact::Broke { .. } => {}
+            }
+        }
+        self.acknowledged = acknowledged.len() as u64;
+        self.shown = shown.len() as u64;
+        self.not_shown = acknowledged.keys().filter(|message| !shown.contains(*message)).count() as u64;
+    }
+
+    fn count_failure(&mut self, state: &OutboxState) {
+        match state {
+            OutboxState::Rejected(_)
+            | OutboxState::Expired(_)
+            | OutboxState::Dead(_)
+            | OutboxState::Aborted => {
+                *self.failed.entry(state.name()).or_default() += 1;
+            }
+            OutboxState::Pending
+            | OutboxState::InFlight
+            | OutboxState::Accepted
+            | OutboxState::Stored
+            | OutboxState::Surfaced => {}
+        }
+    }
+
+    /// What the scenario wanted and did not get.
+    pub(crate) fn unmet(&self, expect: &Expect) -> Vec<String> {
+        let mut unmet = Vec::new();
+        match expect.delivered {
+            Delivered::All if self.not_shown + self.refused > 0 => {
+                unmet.push(format!("{} messages were not shown, {} refused", self.not_shown, self.refused));
+            }
+            Delivered::All | Delivered::AllOrTold => {}
+        }
+        let expired = self.failed.get("expired").copied().unwrap_or_default();
+        let reconnects = self.connects.saturating_sub(self.nodes);
+        for (what, found, least) in [
+            ("messages by direct links", self.direct, expect.direct_min),
+            ("messages by relay", self.relay, expect.relay_min),
+            ("messages by queue", self.queue, expect.queue_min),
+            ("expired messages", expired, expect.expired_min),
+            ("repeated sends", self.repeats, expect.repeats_min),
+            ("crashes", self.crashes, expect.crashes_min),
+            ("reconnects", reconnects, expect.reconnects_min),
+            ("failed commits", self.store_failures, expect.store_failures_min),
+            ("refusals of a full queue", self.refused_full, expect.refused_full_min),
+        ] {
+            if found < least {
+                unmet.push(format!("{found} {what}, expected at least {least}"));
+            }
+        }
+        if let Some(most) = expect.stall_max_s.map(|most| millis(most.duration()))
+            && self.worst_stall_ms > most
+        {
+            unmet.push(format!(
+                "a message stalled for {} ms, at most {most} are allowed",
+                self.worst_stall_ms
+            ));
+        }
+        if let Some(most) = expect.events_max.filter(|most| self.events > *most) {
+            unmet.push(format!("{} events, at most {most} are allowed", self.events));
+        }
+        unmet
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "messages   {} handed over, {} acknowledged, {} shown, {} refused{}",
+            self.messages,
+            self.acknowledged,
+            self.shown,
+            self.refused,
+            self.failed.iter().map(|(state, count)| format!(", {count} {state}")).collect::<String>(),
+        )?;
+        writeln!(f, "paths      {} direct, {} relay, {} queue", self.direct, self.relay, self.queue)?;
+        let worst = self.worst_stall_message.as_deref().unwrap_or("none");
+        writeln!(f, "stall      {} ms at worst: {worst}", self.worst_stall_ms)?;
+        let faults: Vec<String> =
+            self.faults.iter().map(|(fault, count)| format!("{count} {fault}")).collect();
+        writeln!(
+            f,
+            "faults     {}; {} crashes at a commit, {} failed commits",
+            if faults.is_empty() { "none".to_owned() } else { faults.join(", ") },
+            self.crashes,
+            self.store_failures,
+        )?;
+        writeln!(
+            f,
+            "links      {} uplinks, {} direct; {} repeated sends, {} refused by a full queue",
+            self.connects, self.links, self.repeats, self.refused_full,
+        )?;
+        for (why, count) in &self.refusals {
+            writeln!(f, "refused    {count} sends: {why}")?;
+        }
+        for (reason, count) in &self.rejected {
+            writeln!(f, "rejected   {count} envelopes: {reason}")?;
+        }
+        for (alarm, count) in &self.alarms {
+            writeln!(f, "alarm      {alarm} ({count} times)")?;
+        }
+        write!(
+            f,
+            "run        {} s virtual, {} events, trace {}",
+            self.virtual_ms / 1_000,
+            self.events,
+            self.trace
+        )
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,158 @@
+//! From a row's first transmission to the coordinator's word, or back.
+
+use bytes::Bytes;
+
+use super::{Delivery, SUSPICION, Stage, Via};
+use crate::endpoint::{PathKind, Row};
+use crate::id::{EnvHash, Kid};
+use crate::limits::CLOCK_SKEW_MAX;
+use crate::time::{Monotonic, UnixMs};
+
+impl Delivery {
+    /// `row` was handed to `via`.
+    pub(crate) fn transmitted(&mut self, row: Row, via: Via, path: PathKind, now: Monotonic) {
+        let Some(item) = self.rows.get_mut(&row) else { return };
+        if let Some(ready) = self.ready.get_mut(&item.to) {
+            ready.remove(&row);
+            if ready.is_empty() {
+                self.ready.remove(&item.to);
+            }
+        }
+        item.stage = Stage::InFlight { via, since: now, copied: false };
+        item.path = Some(path);
+        self.flights.insert((now, row));
+        let window = self.windows.entry(via).or_default();
+        window.messages += 1;
+        window.bytes += item.size;
+        self.left(row);
+    }
+
+    /// `row` is, or may be, in other hands: from there it may be taken up to the end of its window.
+    pub(super) fn left(&mut self, row: Row) {
+        let Some(item) = self.rows.get_mut(&row) else { return };
+        item.transmitted = true;
+        self.expiries.remove(&(item.ends, row));
+        item.ends = item.exp.plus(CLOCK_SKEW_MAX);
+        self.expiries.insert((item.ends, row));
+    }
+
+    /// The coordinator has `row`, which a copy may have reached over `relay`. False if it was past
+    /// that already.
+    pub(crate) fn accepted(&mut self, row: Row, relay: PathKind) -> bool {
+        let Some(item) = self.rows.get(&row) else { return false };
+        if item.stage == Stage::Accepted {
+            return false;
+        }
+        self.land(row);
+        self.cool(row);
+        if let Some(item) = self.rows.get_mut(&row) {
+            self.unaccepted_bytes -= item.size;
+            item.stage = Stage::Accepted;
+            if item.path == Some(PathKind::Direct) {
+                item.path = Some(relay);
+            }
+            if let Some(ready) = self.ready.get_mut(&item.to) {
+                ready.remove(&row);
+                if ready.is_empty() {
+                    self.ready.remove(&item.to);
+                }
+            }
+        }
+        true
+    }
+
+    /// Whether the coordinator has `row`.
+    pub(crate) fn is_accepted(&self, row: Row) -> bool {
+        self.rows.get(&row).is_some_and(|item| item.stage == Stage::Accepted)
+    }
+
+    /// `row` is to be transmitted again.
+    pub(crate) fn give_back(&mut self, row: Row) {
+        self.land(row);
+        if let Some(item) = self.rows.get_mut(&row) {
+            if item.stage == Stage::Accepted {
+                self.unaccepted_bytes += item.size;
+            }
+            item.stage = Stage::Pending;
+            self.ready.entry(item.to).or_default().insert(row);
+        }
+    }
+
+    /// `row` was sealed again; it is to be transmitted.
+    pub(crate) fn resealed(&mut self, row: Row, wire: Bytes, env_hash: EnvHash, kid: Kid, ts: UnixMs) {
+        // First out of its window, which counted the old size.
+        self.give_back(row);
+        self.cool(row);
+        let Some(item) = self.rows.get_mut(&row) else { return };
+        self.by_hash.remove(&item.env_hash);
+        self.by_hash.insert(env_hash, row);
+        item.env_hash = env_hash;
+        item.kid = kid;
+        item.ts = ts;
+        item.seals += 1;
+        self.unaccepted_bytes -= std::mem::take(&mut item.size);
+        self.warm(row, wire);
+    }
+
+    /// A path is gone: what was in flight on it is pending again.
+    pub(crate) fn path_closed(&mut self, via: Via) {
+        let rows: Vec<Row> = self
+            .flights
+            .iter()
+            .filter(|(_, row)| matches!(self.rows[row].stage, Stage::InFlight { via: on, .. } if on == via))
+            .map(|(_, row)| *row)
+            .collect();
+        for row in rows {
+            self.give_back(row);
+        }
+        self.windows.remove(&via);
+    }
+
+    /// Rows on direct links that nobody has answered for [`SUSPICION`]; each is named once.
+    pub(crate) fn suspicious(&mut self, now: Monotonic) -> Vec<(Row, Option<Bytes>)> {
+        let before = now - SUSPICION;
+        let rows: Vec<Row> =
+            self.flights.iter().take_while(|(since, _)| *since <= before).map(|(_, row)| *row).collect();
+        let mut named = Vec::new();
+        for row in rows {
+            let Some(item) = self.rows.get_mut(&row) else { continue };
+            if let Stage::InFlight { via: Via::Link(_), copied, .. } = &mut item.stage
+                && !*copied
+            {
+                *copied = true;
+                named.push((row, item.wire.clone()));
+            }
+        }
+        named
+    }
+
+    /// When [`suspicious`](Self::suspicious) may next name a row.
+    pub(crate) fn suspicion_at(&self) -> Option<Monotonic> {
+        self.flights
+            .iter()
+            .find(|(_, row)| {
+                matches!(self.rows[row].stage, Stage::InFlight { via: Via::Link(_), copied: false, .. })
+            })
+            .map(|(since, _)| *since + SUSPICION)
+    }
+
+    /// Takes a row out of its path's window.
+    pub(super) fn land(&mut self, row: Row) {
+        let Some(item) = self.rows.get(&row) else { return };
+        let Stage::InFlight { via, since, .. } = item.stage else { return };
+        self.flights.remove(&(since, row));
+        if let Some(window) = self.windows.get_mut(&via) {
+            window.messages = window.messages.saturating_sub(1);
+            window.bytes = window.bytes.saturating_sub(item.size);
+        }
+    }
+
+    /// Forgets a row's bytes.
+    pub(super) fn cool(&mut self, row: Row) {
+        if let Some(item) = self.rows.get_mut(&row)
+            && let Some(wire) = item.wire.take()
+        {
+            self.held_bytes -= wire.len();
+        }
+    }
+}
