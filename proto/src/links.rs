@@ -79,6 +79,8 @@ pub(crate) struct Bound {
     pub(crate) since: UnixMs,
     bound_at: Monotonic,
     used_at: Monotonic,
+    /// It did not answer in time; the next frame clears it.
+    suspect: bool,
 }
 
 impl Links {
@@ -98,6 +100,18 @@ impl Links {
         if let Some(bound) = self.bound.get_mut(&link) {
             bound.rtt_us = Some(rtt_us);
         }
+    }
+
+    /// The peer has answered nothing on this link for too long: the relay is taken until it speaks.
+    pub(crate) fn suspect(&mut self, link: LinkId) {
+        if let Some(bound) = self.bound.get_mut(&link) {
+            bound.suspect = true;
+        }
+    }
+
+    /// Whether nothing was heard on this link since it was suspected.
+    pub(crate) fn is_suspect(&self, link: LinkId) -> bool {
+        self.bound.get(&link).is_some_and(|bound| bound.suspect)
     }
 
     /// An envelope went or came.
@@ -213,8 +227,9 @@ impl Endpoint {
 
     pub(crate) fn link_frame(&mut self, now: Now, link: LinkId, frame: &Bytes) {
         let Ok(frame) = OnLink::decode(frame) else { return self.misbehaved(now, link) };
-        if let Some(bound) = self.links.bound.get(&link) {
+        if let Some(bound) = self.links.bound.get_mut(&link) {
             let peer = bound.peer;
+            bound.suspect = false;
             return self.linked_frame(now, link, peer, frame);
         }
         let Some(opened) = self.links.opened.remove(&link) else { return };
@@ -253,6 +268,7 @@ impl Endpoint {
             since: now.wall,
             bound_at: now.monotonic,
             used_at: now.monotonic,
+            suspect: false,
         };
         self.links.bound.insert(link, bound);
         self.links.rests.remove(&peer);

@@ -20,9 +20,10 @@ impl Endpoint {
         }
     }
 
-    /// The path that would carry an envelope to `peer` now: direct if one is proven, else the relay.
+    /// The path that would carry an envelope to `peer` now: direct if one is proven and answers, else the relay.
     pub(crate) fn way_to(&self, peer: &PeerId) -> Option<Via> {
         match self.peers.get(peer).and_then(|peer| peer.link) {
+            Some(link) if self.links.is_suspect(link) && self.uplink.is_ready() => Some(Via::Uplink),
             Some(link) => Some(Via::Link(link)),
             None if self.uplink.is_ready() => Some(Via::Uplink),
             None => None,
@@ -75,7 +76,11 @@ impl Endpoint {
         if !self.uplink.is_ready() {
             return;
         }
-        for (_, wire) in self.delivery.suspicious(now.monotonic) {
+        for (row, wire) in self.delivery.suspicious(now.monotonic) {
+            let to = self.delivery.item(row).map(|item| item.to);
+            if let Some(link) = to.and_then(|to| self.peers.get(&to)).and_then(|peer| peer.link) {
+                self.links.suspect(link);
+            }
             if let Some(envelope) = wire {
                 self.out(Output::SendUplink(ToCoordinator::Put { envelope }.encode()));
             }

@@ -30,6 +30,7 @@ fn no_secret_reaches_the_coordinators_disk_logs_or_wires() {
     secrets.push(Secret::new("the invite code without dashes", invite.code.replace('-', "").as_bytes()));
     secrets.push(Secret::new("the invite's 80 bits", &crockford(&invite.code)));
     vps.join(&invite).ok();
+    mesh.node("laptop").await_online("vps", false);
     let queued = canary(&mut secrets, "queued");
     assert_eq!(mesh.node("laptop").send("vps", &queued)["state"], "accepted");
     let unused = mesh.node("laptop").invite(&[]);

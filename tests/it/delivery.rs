@@ -32,6 +32,7 @@ fn a_send_to_a_peer_that_was_never_there_returns_when_the_coordinator_has_it() {
     let mut mesh = Mesh::start();
     let away = mesh.stranger("away");
     away.join(&mesh.node("laptop").invite(&[])).ok();
+    mesh.node("laptop").await_online(away.handle(), false);
 
     let sent = mesh.node("laptop").send("away", "for later");
 

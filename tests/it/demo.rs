@@ -36,6 +36,7 @@ fn one_command_makes_a_mesh_with_its_coordinator_and_one_ends_it() {
     let build = mesh.stranger("build");
     build.join(&laptop.invite(&[])).ok();
     mesh.admit_joined(build);
+    laptop.await_online("build", true);
     laptop.send("build", "from one command");
     mesh.node("build").await_texts(&["from one command"]);
 

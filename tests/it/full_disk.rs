@@ -71,6 +71,7 @@ fn a_coordinator_whose_disk_is_full_accepts_nothing_says_so_and_recovers() {
     }
     let away = mesh.stranger("away");
     away.join(&mesh.node("laptop").invite(&[])).ok();
+    mesh.node("laptop").await_online(away.handle(), false);
     let laptop = mesh.node("laptop");
     let mut wanted = vec!["before".to_owned()];
     assert_eq!(laptop.send("away", "before")["state"], "accepted");

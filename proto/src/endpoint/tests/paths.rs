@@ -110,6 +110,26 @@ fn a_link_that_falls_silent_loses_nothing() {
 }
 
 #[test]
+fn a_link_that_fell_silent_is_passed_by_until_it_speaks_again() {
+    let mut world = World::new(2, Direct::Works);
+    world.send(ALICE, BOB, "makes a link");
+    world.settle();
+    world.direct = Direct::Silent;
+    world.send(ALICE, BOB, "raises the suspicion");
+    world.pass(Duration::from_millis(1_200));
+    let id = world.send(ALICE, BOB, "does not wait for it");
+    world.pass(Duration::from_millis(200));
+    assert_eq!(world.state(ALICE, id, BOB), OutboxState::Stored);
+
+    world.direct = Direct::Works;
+    world.send(BOB, ALICE, "speaks");
+    world.settle();
+    let direct = world.send(ALICE, BOB, "direct again");
+    world.settle();
+    assert_eq!(world.linked.last().map(|(id, _)| *id), Some(direct));
+}
+
+#[test]
 fn a_silent_link_without_a_coordinator_is_waited_for_without_spinning() {
     let mut world = World::new(2, Direct::Works);
     world.send(ALICE, BOB, "makes a link");
