@@ -4,6 +4,7 @@
 //! Rows wait in the store, not in memory. In memory stand only items being written, items in flight
 //! (handed out, not yet ended) and items whose lease lapsed, so that a late receipt still counts.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use peerloom_proto::{EnvHash, Monotonic, PeerId};
@@ -100,6 +101,9 @@ pub(crate) struct Queue {
     reading: Option<ReadId>,
     /// The cursor went back while a read was under way.
     rewound: bool,
+    /// The first row that became durable while a read was under way, which cannot bring it: the
+    /// cursor must not pass it.
+    ceiling: Option<(u8, u64)>,
     /// The last read found more than there was room for.
     stalled: bool,
     /// Ended items whose deletion is on its way to the disk; true once it is there and only an
@@ -175,8 +179,11 @@ impl Queue {
             self.known.remove(&seq);
             self.unwritten -= 1;
             self.unread = true;
-            if self.cursor.is_some_and(|(at, _)| at < priority) {
+            let place = (priority, seq);
+            if self.cursor.is_some_and(|cursor| comes_before(place, cursor)) {
                 self.rewind(Some((priority, seq - 1)));
+            } else if self.reading.is_some() && self.ceiling.is_none_or(|first| comes_before(place, first)) {
+                self.ceiling = Some(place);
             }
         }
     }
@@ -250,6 +257,7 @@ impl Queue {
         self.reading = Some(read);
         self.unread = false;
         self.rewound = false;
+        self.ceiling = None;
     }
 
     /// Takes the answer and returns what is to be handed out. Empty for a read that was given up.
@@ -271,8 +279,9 @@ impl Queue {
                 self.count_out(&item);
                 self.known.insert(row.seq, Known { item, durable: true, lease: Some(lease_until) });
             }
-            if !self.rewound {
-                self.cursor = Some((row.priority, row.seq));
+            let place = (row.priority, row.seq);
+            if !self.rewound && self.ceiling.is_none_or(|ceiling| comes_before(place, ceiling)) {
+                self.cursor = Some(place);
             }
             if !leased && !self.gone.contains_key(&row.seq) {
                 handed.push(row);
@@ -388,6 +397,11 @@ impl Queue {
         self.unread = self.items > 0;
         self.stalled = false;
     }
+}
+
+/// Whether a row at `place` (priority and seq) is read before one at `other`.
+fn comes_before(place: (u8, u64), other: (u8, u64)) -> bool {
+    (Reverse(place.0), place.1) < (Reverse(other.0), other.1)
 }
 
 /// What becomes of an item beside being written.

@@ -52,6 +52,19 @@ fn what_passes_through_does_not_overtake_what_waits_unless_it_is_urgent() {
 }
 
 #[test]
+fn a_read_does_not_carry_the_cursor_past_what_became_durable_meanwhile() {
+    let mut queue = stored(1);
+    queue.claim(8, 1 << 20);
+    queue.reading(ReadId(1));
+    assert_eq!(add(&mut queue, 2, 1), Handover::Later);
+    queue.written(2);
+    let found = queue.read(ReadId(1), vec![row(1, 0, 10)], at(30));
+    assert_eq!(found.iter().map(|row| row.seq).collect::<Vec<_>>(), [1]);
+    assert_eq!(queue.wanted().map(|wanted| wanted.after), Some(None));
+    assert_eq!(read(&mut queue, 2, vec![row(2, 1, 10), row(1, 0, 10)]), [2]);
+}
+
+#[test]
 fn reading_stops_at_the_window_and_goes_on_when_a_quarter_is_free() {
     let mut queue = stored(6);
     queue.claim(4, 1 << 20);
