@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use peerloom_tests::wait::{SOON, until};
 use peerloom_tests::{CoordinatorPlan, Mesh, Plan, program, run};
 use serde_json::json;
 
@@ -130,6 +131,11 @@ fn the_doctor_looks_at_everything_and_fails_when_something_is_wrong() {
     assert!(checks.len() >= 5, "{report}");
     assert!(checks.iter().all(|check| check["level"] != "fail"), "{report}");
     mesh.coordinator.kill9();
+    // The doctor reports what the node has noticed, and a socket's end takes a moment to arrive.
+    until("the laptop to miss its coordinator", SOON, || {
+        let status = mesh.node("laptop").json(&["status"]);
+        if status["coordinator"]["state"] == "connected" { Err(status.to_string()) } else { Ok(()) }
+    });
     let report = mesh.node("laptop").run(&["doctor", "--json"]);
     assert!(
         report.json()["checks"].as_array().expect("a list").iter().any(|check| check["level"] != "ok"),
