@@ -117,33 +117,27 @@ impl Verdict {
         let mut acknowledged = BTreeMap::new();
         let mut shown = BTreeSet::new();
         for (at, fact) in &history.facts {
-            match fact {
-                Fact::Acknowledged { message } => drop(acknowledged.insert(*message, *at)),
-                Fact::Refused { why } => {
-                    self.refused += 1;
-                    *self.refusals.entry(why.clone()).or_default() += 1;
-                }
-                Fact::Told { state, .. } => self.count_failure(state),
-                Fact::Kept { path, .. } => match path {
+            if let Fact::Acknowledged { message } = fact {
+                acknowledged.insert(*message, *at);
+            } else if let Fact::Refused { why } = fact {
+                self.refused += 1;
+                *self.refusals.entry(why.clone()).or_default() += 1;
+            } else if let Fact::Told { state, .. } = fact {
+                self.count_failure(state);
+            } else if let Fact::Kept { path, .. } = fact {
+                match path {
                     PathKind::Direct => self.direct += 1,
                     PathKind::Relay => self.relay += 1,
                     PathKind::Queue => self.queue += 1,
-                },
-                Fact::Shown { message, .. } => {
-                    shown.insert(*message);
-                    let since = acknowledged.get(message).copied().unwrap_or(*at);
-                    let stall = millis(at.saturating_sub(since));
-                    if stall > self.worst_stall_ms {
-                        self.worst_stall_ms = stall;
-                        self.worst_stall_message = Some(history.name(*message));
-                    }
                 }
-                Fact::Submitted { .. }
-                | Fact::Strange { .. }
-                | Fact::Head { .. }
-                | Fact::Learned { .. }
-                | Fact::Depth { .. }
-                | Fact::Broke { .. } => {}
+            } else if let Fact::Shown { message, .. } = fact {
+                shown.insert(*message);
+                let since = acknowledged.get(message).copied().unwrap_or(*at);
+                let stall = millis(at.saturating_sub(since));
+                if stall > self.worst_stall_ms {
+                    self.worst_stall_ms = stall;
+                    self.worst_stall_message = Some(history.name(*message));
+                }
             }
         }
         self.acknowledged = acknowledged.len() as u64;

@@ -10,31 +10,25 @@ pub(super) fn check(history: &History) -> Vec<(Option<Duration>, String)> {
     let (mut kept, mut shown) = (BTreeSet::new(), BTreeSet::new());
     let mut found = Vec::new();
     for (at, fact) in &history.facts {
-        let what = match fact {
-            Fact::Kept { node, message, .. } if !kept.insert((*node, *message)) => {
-                format!("{} was kept twice", history.name(*message))
-            }
-            Fact::Shown { node, message } if !shown.insert((*node, *message)) => {
-                format!("{} was shown twice", history.name(*message))
-            }
-            Fact::Kept { node, message, .. } | Fact::Shown { node, message }
-                if history.messages[*message].to != *node =>
-            {
-                format!("{} came to node {node}", history.name(*message))
-            }
-            Fact::Strange { node, what } => format!("node {node} kept {what}"),
-            Fact::Broke { at, what } => format!("{at}'s store was asked for nonsense: {what}"),
-            Fact::Kept { .. }
-            | Fact::Shown { .. }
-            | Fact::Submitted { .. }
-            | Fact::Acknowledged { .. }
-            | Fact::Refused { .. }
-            | Fact::Told { .. }
-            | Fact::Head { .. }
-            | Fact::Learned { .. }
-            | Fact::Depth { .. } => continue,
-        };
-        found.push((Some(*at), what));
+        if let Fact::Kept { node, message, .. } = fact {
+            let first = kept.insert((*node, *message));
+            found.extend(wrong(history, *node, *message, first, "kept").map(|what| (Some(*at), what)));
+        } else if let Fact::Shown { node, message } = fact {
+            let first = shown.insert((*node, *message));
+            found.extend(wrong(history, *node, *message, first, "shown").map(|what| (Some(*at), what)));
+        } else if let Fact::Strange { node, what } = fact {
+            found.push((Some(*at), format!("node {node} kept {what}")));
+        } else if let Fact::Broke { at: place, what } = fact {
+            found.push((Some(*at), format!("{place}'s store was asked for nonsense: {what}")));
+        }
     }
     found
+}
+
+fn wrong(history: &History, node: usize, message: usize, first: bool, word: &str) -> Option<String> {
+    if !first {
+        return Some(format!("{} was {word} twice", history.name(message)));
+    }
+    let strayed = history.messages[message].to != node;
+    strayed.then(|| format!("{} came to node {node}", history.name(message)))
 }

@@ -16,18 +16,12 @@ struct Times {
 pub(super) fn check(history: &History) -> Vec<(Option<Duration>, String)> {
     let mut times = vec![Times::default(); history.messages.len()];
     for (place, (_, fact)) in history.facts.iter().enumerate() {
-        match fact {
-            Fact::Submitted { message } => drop(times[*message].submitted.get_or_insert(place)),
-            Fact::Acknowledged { message } => drop(times[*message].acknowledged.get_or_insert(place)),
-            Fact::Shown { message, .. } => drop(times[*message].shown.get_or_insert(place)),
-            Fact::Refused { .. }
-            | Fact::Told { .. }
-            | Fact::Kept { .. }
-            | Fact::Strange { .. }
-            | Fact::Head { .. }
-            | Fact::Learned { .. }
-            | Fact::Depth { .. }
-            | Fact::Broke { .. } => {}
+        if let Fact::Submitted { message } = fact {
+            times[*message].submitted.get_or_insert(place);
+        } else if let Fact::Acknowledged { message } = fact {
+            times[*message].acknowledged.get_or_insert(place);
+        } else if let Fact::Shown { message, .. } = fact {
+            times[*message].shown.get_or_insert(place);
         }
     }
     let mut conversations: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();

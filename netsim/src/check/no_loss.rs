@@ -11,19 +11,14 @@ pub(super) fn check(history: &History) -> Vec<(Option<Duration>, String)> {
     let mut acknowledged = BTreeSet::new();
     let mut settled = BTreeSet::new();
     for (_, fact) in &history.facts {
-        match fact {
-            Fact::Acknowledged { message } => drop(acknowledged.insert(*message)),
-            Fact::Shown { message, .. } => drop(settled.insert(*message)),
-            Fact::Told { message, state } if is_failure(state) => drop(settled.insert(*message)),
-            Fact::Told { .. }
-            | Fact::Submitted { .. }
-            | Fact::Refused { .. }
-            | Fact::Kept { .. }
-            | Fact::Strange { .. }
-            | Fact::Head { .. }
-            | Fact::Learned { .. }
-            | Fact::Depth { .. }
-            | Fact::Broke { .. } => {}
+        if let Fact::Acknowledged { message } = fact {
+            acknowledged.insert(*message);
+        } else if let Fact::Shown { message, .. } = fact {
+            settled.insert(*message);
+        } else if let Fact::Told { message, state } = fact
+            && is_failure(state)
+        {
+            settled.insert(*message);
         }
     }
     // Nobody reads or is told anything at a node that was removed.

@@ -1,0 +1,61 @@
+//! The world outside one process.
+//!
+//! `run`, `replay` and `swarm` are the simulator: the production machines in virtual time, with faults,
+//! from one seed. `scenario` says what shall happen, `world` lets it, `check` judges what was seen.
+//! `bench` measures real processes.
+
+mod bench;
+// What shall happen.
+mod fault;
+mod mutant;
+mod scenario;
+mod workload;
+// The world it happens in.
+mod chance;
+mod disk;
+mod host;
+mod mesh;
+mod network;
+mod queue;
+mod world;
+// What was seen, and what it means.
+mod check;
+mod model;
+mod replay;
+mod simulate;
+mod trace;
+mod verdict;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Peerloom from the outside: its machines in virtual time, and benches over real processes.
+#[derive(Parser)]
+#[command(name = "netsim", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs a bench and prints its figures beside the goals and the disk's own fdatasync rate.
+    Bench(bench::BenchArgs),
+    /// Runs a scenario in virtual time and says what it came to.
+    Run(simulate::RunArgs),
+    /// Runs a scenario twice, compares the two, and shows the last happenings.
+    Replay(simulate::RunArgs),
+    /// Runs random scenarios with random seeds until one fails or the time is over.
+    Swarm(simulate::SwarmArgs),
+}
+
+/// The program's whole run, from its command line to its exit code.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Bench(args) => bench::main(&args),
+        Command::Run(args) => simulate::run(&args),
+        Command::Replay(args) => simulate::replay(&args),
+        Command::Swarm(args) => simulate::swarm(&args),
+    }
+}

@@ -1,0 +1,46 @@
+//! What a run must have been.
+
+use serde::Deserialize;
+
+use super::Seconds;
+
+/// What the run must have been, so that a scenario cannot pass by doing nothing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Expect {
+    #[serde(default)]
+    pub(crate) delivered: Delivered,
+    #[serde(default)]
+    pub(crate) direct_min: u64,
+    #[serde(default)]
+    pub(crate) relay_min: u64,
+    #[serde(default)]
+    pub(crate) queue_min: u64,
+    #[serde(default)]
+    pub(crate) expired_min: u64,
+    #[serde(default)]
+    pub(crate) repeats_min: u64,
+    #[serde(default)]
+    pub(crate) crashes_min: u64,
+    #[serde(default)]
+    pub(crate) reconnects_min: u64,
+    #[serde(default)]
+    pub(crate) store_failures_min: u64,
+    #[serde(default)]
+    pub(crate) refused_full_min: u64,
+    /// Longest time from the sender's acknowledgement to the reader.
+    pub(crate) stall_max_s: Option<Seconds>,
+    /// Happenings of the whole run: something that goes round at the speed of the network has more.
+    pub(crate) events_max: Option<u64>,
+}
+
+/// What must become of acknowledged messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Delivered {
+    /// Every one is shown.
+    #[default]
+    All,
+    /// Every one is shown, or its sender is told why not.
+    AllOrTold,
+}

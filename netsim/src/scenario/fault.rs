@@ -1,0 +1,134 @@
+//! The faults a scenario may name, and when each begins.
+
+use serde::Deserialize;
+
+use super::{Seconds, Who};
+
+/// When a fault begins: once, again and again, or at random instants.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct When {
+    pub(crate) at_s: Option<Seconds>,
+    pub(crate) every_s: Option<Seconds>,
+    pub(crate) until_s: Option<Seconds>,
+    /// So many instants, uniform between `at_s` and `until_s`.
+    pub(crate) random: Option<usize>,
+}
+
+/// Something goes wrong.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Fault {
+    /// A process ends in order and starts again.
+    Stop { when: When, who: Who, for_s: Seconds },
+    /// A process is killed and starts again.
+    Kill { when: When, who: Who, for_s: Seconds },
+    /// A process is killed at its next commit.
+    CrashAtCommit { when: When, who: Who, moment: Moment, for_s: Seconds },
+    /// A node's connection to the coordinator breaks.
+    CutUplink { when: When, who: Who },
+    /// Every direct link breaks.
+    CutLinks { when: When },
+    /// Nothing passes between two hosts, or in one direction only.
+    Partition {
+        when: When,
+        from: Who,
+        to: Who,
+        #[serde(default)]
+        direction: Direction,
+        for_s: Seconds,
+    },
+    /// No new direct link can be made.
+    NoDirect { when: When, for_s: Seconds },
+    /// A wall clock is wrong by so many days.
+    ClockJump { when: When, who: Who, days: f64, for_s: Seconds },
+    /// A disk takes nothing.
+    DiskFull { when: When, who: Who, for_s: Seconds },
+    /// A member is revoked by another.
+    Revoke { when: When, by: usize, target: usize },
+}
+
+/// Where a crash falls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Moment {
+    /// Nothing of the transaction is kept.
+    Before,
+    /// All of it is kept, and nothing that follows from it happens.
+    After,
+}
+
+/// Which directions a partition takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Direction {
+    #[default]
+    Both,
+    /// From `from` to `to` only.
+    OneWay,
+}
+
+impl Fault {
+    /// Its word in the file.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Stop { .. } => "stop",
+            Self::Kill { .. } => "kill",
+            Self::CrashAtCommit { .. } => "crash_at_commit",
+            Self::CutUplink { .. } => "cut_uplink",
+            Self::CutLinks { .. } => "cut_links",
+            Self::Partition { .. } => "partition",
+            Self::NoDirect { .. } => "no_direct",
+            Self::ClockJump { .. } => "clock_jump",
+            Self::DiskFull { .. } => "disk_full",
+            Self::Revoke { .. } => "revoke",
+        }
+    }
+
+    pub(crate) fn when(&self) -> When {
+        match self {
+            Self::Stop { when, .. }
+            | Self::Kill { when, .. }
+            | Self::CrashAtCommit { when, .. }
+            | Self::CutUplink { when, .. }
+            | Self::CutLinks { when }
+            | Self::Partition { when, .. }
+            | Self::NoDirect { when, .. }
+            | Self::ClockJump { when, .. }
+            | Self::DiskFull { when, .. }
+            | Self::Revoke { when, .. } => *when,
+        }
+    }
+
+    /// How long it lasts.
+    pub(crate) fn lasts(&self) -> Seconds {
+        match self {
+            Self::Stop { for_s, .. }
+            | Self::Kill { for_s, .. }
+            | Self::CrashAtCommit { for_s, .. }
+            | Self::Partition { for_s, .. }
+            | Self::NoDirect { for_s, .. }
+            | Self::ClockJump { for_s, .. }
+            | Self::DiskFull { for_s, .. } => *for_s,
+            Self::CutUplink { .. } | Self::CutLinks { .. } | Self::Revoke { .. } => Seconds::default(),
+        }
+    }
+
+    pub(super) fn hosts(&self) -> Vec<Who> {
+        match self {
+            Self::Stop { who, .. }
+            | Self::Kill { who, .. }
+            | Self::CrashAtCommit { who, .. }
+            | Self::CutUplink { who, .. }
+            | Self::ClockJump { who, .. }
+            | Self::DiskFull { who, .. } => vec![*who],
+            Self::Partition { from, to, .. } => vec![*from, *to],
+            Self::CutLinks { .. } | Self::NoDirect { .. } | Self::Revoke { .. } => Vec::new(),
+        }
+    }
+
+    pub(super) fn times(&self) -> Vec<Seconds> {
+        let when = self.when();
+        [when.at_s, when.every_s, when.until_s, Some(self.lasts())].into_iter().flatten().collect()
+    }
+}
