@@ -13,7 +13,7 @@ use peerloom_proto::Origin;
 use crate::proxy::AddressBlock;
 use raw::{
     BYTES_PER_SECOND, CONNECTIONS_MAX, DATA, HELLOS_PER_SECOND, LISTEN, LOG, LOG_FORMAT, Layers,
-    MESSAGES_PER_SECOND, ORIGIN, STUN, TLS_CERT, TLS_KEY, TRUSTED_PROXY,
+    MESSAGES_PER_SECOND, ORIGIN, STUN, STUN_SECOND, TLS_CERT, TLS_KEY, TRUSTED_PROXY,
 };
 pub use raw::{ConfigFile, Env, RawConfig, Source};
 #[cfg(test)]
@@ -85,6 +85,8 @@ pub struct Config {
     pub trusted_proxies: Vec<AddressBlock>,
     /// The UDP responder.
     pub stun: Stun,
+    /// Its companion, by which a node sees whether its NAT maps per destination.
+    pub stun_second: StunSecond,
     /// TCP connections at once.
     pub connections_max: usize,
     /// Sustained envelopes a second and member; 0 is unlimited.
@@ -133,6 +135,17 @@ pub enum Stun {
     At(SocketAddr),
 }
 
+/// See [`Config::stun_second`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StunSecond {
+    /// None, because it was switched off or because there is no first one.
+    Off,
+    /// The first one's address; the next port up, or any free one where that is taken.
+    NextPort,
+    /// Its own.
+    At(SocketAddr),
+}
+
 /// See [`Config::log_format`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -150,13 +163,15 @@ impl Config {
         let listen: SocketAddr =
             layers.get(&LISTEN, |raw| raw.listen.clone()).parse("an address like 0.0.0.0:7700")?;
         let log_format = layers.get(&LOG_FORMAT, |raw| raw.log_format.clone());
+        let stun = stun(&layers)?;
         Ok(Self {
             data: data(&layers)?,
             listen,
             origin: origin(&layers, listen)?,
             tls: tls(&layers)?,
             trusted_proxies: trusted_proxies(&layers)?,
-            stun: stun(&layers)?,
+            stun,
+            stun_second: stun_second(&layers, stun)?,
             connections_max: layers.get(&CONNECTIONS_MAX, |raw| raw.connections_max.clone()).parse(number)?,
             member_messages_per_second: layers
                 .get(&MESSAGES_PER_SECOND, |raw| raw.member_messages_per_second.clone())
@@ -236,6 +251,21 @@ fn stun(layers: &Layers<'_>) -> Result<Stun, ConfigError> {
         None => Ok(Stun::BesideListener),
         Some(found) if found.value == "off" => Ok(Stun::Off),
         Some(found) => found.parse("an address like 0.0.0.0:3478, or off").map(Stun::At),
+    }
+}
+
+fn stun_second(layers: &Layers<'_>, first: Stun) -> Result<StunSecond, ConfigError> {
+    let found = layers.find(&STUN_SECOND, |raw| raw.stun_second.clone());
+    let there_is_a_first = match first {
+        Stun::Off => false,
+        Stun::BesideListener | Stun::At(_) => true,
+    };
+    match found {
+        None if there_is_a_first => Ok(StunSecond::NextPort),
+        None => Ok(StunSecond::Off),
+        Some(found) if found.value == "off" => Ok(StunSecond::Off),
+        Some(found) if !there_is_a_first => Err(found.wrong("off, as --stun is")),
+        Some(found) => found.parse("an address like 0.0.0.0:3479, or off").map(StunSecond::At),
     }
 }
 

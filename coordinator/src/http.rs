@@ -52,8 +52,8 @@ pub(crate) struct App {
     pub(crate) origin: Origin,
     /// Who may create meshes.
     pub(crate) creation: Creation,
-    /// The UDP port of the responder, if there is one.
-    pub(crate) stun_port: Option<u16>,
+    /// Where the STUN responders are.
+    pub(crate) stun: StunPlaces,
     /// Proxies whose word on addresses counts.
     pub(crate) trusted_proxies: Vec<AddressBlock>,
     /// Whether the disk takes writes.
@@ -64,6 +64,30 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     /// Of `metrics`.
     pub(crate) registry: Registry,
+}
+
+/// The STUN responders as a node sees them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct StunPlaces {
+    /// UDP ports at the origin's host, the first responder's first.
+    pub(crate) ports: Vec<u16>,
+    /// Responders elsewhere.
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+impl StunPlaces {
+    /// A second responder is elsewhere only if it was given an address of its own.
+    pub(crate) fn new(first: Option<SocketAddr>, second: Option<SocketAddr>) -> Self {
+        let mut places = Self { ports: first.iter().map(SocketAddr::port).collect(), addresses: Vec::new() };
+        match second {
+            Some(second) if !second.ip().is_unspecified() && Some(second.ip()) != first.map(|at| at.ip()) => {
+                places.addresses.push(second);
+            }
+            Some(second) => places.ports.push(second.port()),
+            None => {}
+        }
+        places
+    }
 }
 
 /// Who may create meshes.

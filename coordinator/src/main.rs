@@ -148,7 +148,7 @@ fn signals() -> io::Result<impl Future<Output = ()>> {
 
 /// Tells whoever started it. A closed stdout is no reason to stop serving.
 fn announce(started: &Started, json: bool) {
-    let Started { url, origin, coordinator, stun, data, mesh_token } = started;
+    let Started { url, origin, coordinator, stun, stun_second, data, mesh_token } = started;
     let mut out = io::stdout().lock();
     let written = if json {
         let line = json!({
@@ -158,6 +158,7 @@ fn announce(started: &Started, json: bool) {
             "origin": origin.as_str(),
             "coordinator": coordinator,
             "stun": stun,
+            "stun_second": stun_second,
             "data": data,
             "mesh_token": mesh_token,
         });

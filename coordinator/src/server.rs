@@ -18,10 +18,10 @@ use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Stun, Tls};
+use crate::config::{Config, Stun, StunSecond, Tls};
 use crate::datadir::{DataDir, DataDirError, MeshToken, TokenOrigin};
 use crate::engine::{self, EngineError};
-use crate::http::{App, Creation, router};
+use crate::http::{App, Creation, StunPlaces, router};
 use crate::hub::HubConfig;
 use crate::metrics::Metrics;
 use crate::rate::Allowance;
@@ -66,9 +66,11 @@ pub enum ServeError {
         #[source]
         source: io::Error,
     },
-    /// The UDP port.
-    #[error("failed to open the STUN port {address}/udp: choose another --stun, or --stun off")]
+    /// A UDP port.
+    #[error("failed to open the STUN port {address}/udp: choose another {flag}, or {flag} off")]
     Stun {
+        /// What it was configured by.
+        flag: &'static str,
         /// As configured.
         address: SocketAddr,
         /// The cause.
@@ -126,6 +128,8 @@ pub struct Started {
     pub coordinator: PeerId,
     /// The STUN responder's address.
     pub stun: Option<SocketAddr>,
+    /// The second STUN responder's address.
+    pub stun_second: Option<SocketAddr>,
     /// Everything it keeps.
     pub data: PathBuf,
     /// The token for creating meshes, if this start made it: shown now or looked up in the file.
@@ -146,6 +150,7 @@ pub async fn serve(
     let mut store = Store::open(dir.path(), dir.identity()).await?;
     let key = dir.key(store.serves_meshes().await?)?;
     let Sockets { tcp, bound, stun } = bind(config).await?;
+    let stun_second = bind_second(config, stun.as_ref()).await?;
     let origin = config.origin_at(bound);
     let (creation, mesh_token) = creation(&dir, &origin, bound)?;
     let metrics = Metrics::default();
@@ -153,13 +158,14 @@ pub async fn serve(
     let health = store.health();
     let (engine, threads) =
         engine::start(hub_config(config, key, origin.clone()), store, metrics.clone()).await?;
-    let stun_address = stun.as_ref().and_then(|socket| socket.local_addr().ok());
+    let [stun_address, second_address] =
+        [&stun, &stun_second].map(|socket| socket.as_ref().and_then(|socket| socket.local_addr().ok()));
     let app = Arc::new(App {
         engine: engine.clone(),
         coordinator,
         origin: origin.clone(),
         creation,
-        stun_port: stun_address.map(|address| address.port()),
+        stun: StunPlaces::new(stun_address, second_address),
         trusted_proxies: config.trusted_proxies.clone(),
         store: health,
         draining: AtomicBool::new(false),
@@ -169,7 +175,7 @@ pub async fn serve(
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
-    if let Some(socket) = stun {
+    for socket in stun.into_iter().chain(stun_second) {
         tasks.spawn(crate::stun::serve(socket, metrics.clone(), stop.clone()));
     }
     let scheme = if acceptor.is_some() { "https" } else { "http" };
@@ -180,6 +186,7 @@ pub async fn serve(
         origin,
         coordinator,
         stun: stun_address,
+        stun_second: second_address,
         data: config.data.clone(),
         mesh_token,
     });
@@ -230,10 +237,29 @@ async fn bind(config: &Config) -> Result<Sockets, ServeError> {
             {
                 tracing::debug!(attempt, "UDP port taken.");
             }
-            Err(source) => return Err(ServeError::Stun { address: stun, source }),
+            Err(source) => return Err(ServeError::Stun { flag: "--stun", address: stun, source }),
         }
     }
     Err(ServeError::Listen { address, source: io::ErrorKind::AddrInUse.into() })
+}
+
+/// The companion of the first responder. Whatever port it gets is announced, so any will do.
+async fn bind_second(config: &Config, first: Option<&UdpSocket>) -> Result<Option<UdpSocket>, ServeError> {
+    let Some(first) = first.and_then(|socket| socket.local_addr().ok()) else { return Ok(None) };
+    let next = SocketAddr::new(first.ip(), first.port().wrapping_add(1));
+    let address = match config.stun_second {
+        StunSecond::Off => return Ok(None),
+        StunSecond::NextPort => match UdpSocket::bind(next).await {
+            Ok(socket) => return Ok(Some(socket)),
+            Err(error) => {
+                tracing::debug!(%error, port = next.port(), "The STUN port next up is taken.");
+                SocketAddr::new(first.ip(), 0)
+            }
+        },
+        StunSecond::At(address) => address,
+    };
+    let failed = |source| ServeError::Stun { flag: "--stun-second", address, source };
+    UdpSocket::bind(address).await.map(Some).map_err(failed)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

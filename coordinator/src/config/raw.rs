@@ -28,6 +28,7 @@ pub(super) const TLS_KEY: Setting = setting("tls-key", "PEERLOOM_COORDINATOR_TLS
 pub(super) const TRUSTED_PROXY: Setting =
     setting("trusted-proxy", "PEERLOOM_COORDINATOR_TRUSTED_PROXY", None);
 pub(super) const STUN: Setting = setting("stun", "PEERLOOM_COORDINATOR_STUN", None);
+pub(super) const STUN_SECOND: Setting = setting("stun-second", "PEERLOOM_COORDINATOR_STUN_SECOND", None);
 pub(super) const CONNECTIONS_MAX: Setting =
     setting("connections-max", "PEERLOOM_COORDINATOR_CONNECTIONS_MAX", Some("10000"));
 pub(super) const MESSAGES_PER_SECOND: Setting =
@@ -42,7 +43,7 @@ pub(super) const LOG_FORMAT: Setting =
 
 /// Every setting, in the order of `--help`.
 #[cfg(test)]
-pub(super) const SETTINGS: [Setting; 13] = [
+pub(super) const SETTINGS: [Setting; 14] = [
     DATA,
     LISTEN,
     ORIGIN,
@@ -50,6 +51,7 @@ pub(super) const SETTINGS: [Setting; 13] = [
     TLS_KEY,
     TRUSTED_PROXY,
     STUN,
+    STUN_SECOND,
     CONNECTIONS_MAX,
     MESSAGES_PER_SECOND,
     BYTES_PER_SECOND,
@@ -86,6 +88,11 @@ pub struct RawConfig {
     /// UDP address of the STUN responder, or "off". [default: the address and port of --listen]
     #[arg(long, value_name = "ADDR:PORT|off")]
     pub(super) stun: Option<String>,
+    /// UDP address of a second STUN responder, or "off". Nodes tell the kind of their NAT by asking
+    /// both; another IP address than the first one's tells most. [default: the address of --stun, the
+    /// next port up or else a free one]
+    #[arg(long, value_name = "ADDR:PORT|off")]
+    pub(super) stun_second: Option<String>,
     /// TCP connections at once; more are closed on arrival. [default: 10000]
     #[arg(long, value_name = "N")]
     #[serde(deserialize_with = "text")]

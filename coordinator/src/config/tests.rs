@@ -35,7 +35,10 @@ fn the_defaults_are_a_plain_local_coordinator_with_the_documented_limits() {
     let config = resolve(RawConfig::default(), &[], "").unwrap();
     assert_eq!(config.data, Path::new("/home/ada/.local/share/peerloom-coordinator"));
     assert_eq!(config.origin_at("127.0.0.1:7700".parse().unwrap()).as_str(), "http://127.0.0.1:7700");
-    assert_eq!((config.tls, config.stun), (Tls::Off, Stun::BesideListener));
+    assert_eq!(
+        (config.tls, config.stun, config.stun_second),
+        (Tls::Off, Stun::BesideListener, StunSecond::NextPort)
+    );
     assert_eq!((config.member_messages_per_second, config.member_bytes_per_second), (200, 20_000_000));
 }
 
@@ -49,6 +52,7 @@ fn every_key_of_the_file_is_read() {
         tls-key = "k.pem"
         trusted-proxy = ["10.0.0.0/8", "::1"]
         stun = "off"
+        stun-second = "off"
         connections-max = 50
         member-messages-per-second = 0
         member-bytes-per-second = "7"
@@ -64,6 +68,7 @@ fn every_key_of_the_file_is_read() {
         tls: Tls::Files { certificate: "c.pem".into(), key: "k.pem".into() },
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()],
         stun: Stun::Off,
+        stun_second: StunSecond::Off,
         connections_max: 50,
         member_messages_per_second: 0,
         member_bytes_per_second: 7,
@@ -89,6 +94,18 @@ fn a_wrong_value_is_refused_with_the_name_of_the_place_it_stands_in() {
     assert_eq!(
         message(RawConfig::default(), &[], "trusted-proxy = \"10.0.0.0/8, lo\""),
         "trusted-proxy in coordinator.toml: \"lo\" is not an address or a block like 10.0.0.0/8"
+    );
+}
+
+#[test]
+fn a_second_stun_responder_needs_a_first() {
+    let settings = |first: &str| format!("stun = \"{first}\"\nstun-second = \"192.0.2.2:3479\"");
+    let config = resolve(RawConfig::default(), &[], &settings("192.0.2.1:3478")).unwrap();
+    assert_eq!(config.stun_second, StunSecond::At("192.0.2.2:3479".parse().unwrap()));
+    let refused = resolve(RawConfig::default(), &[], &settings("off")).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "stun-second in coordinator.toml: \"192.0.2.2:3479\" is not off, as --stun is"
     );
 }
 

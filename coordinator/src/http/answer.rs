@@ -116,7 +116,9 @@ pub(super) fn info(app: &App, now: Duration) -> Response {
         "version": env!("CARGO_PKG_VERSION"),
         "now_ms": u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
         "token_required": token_required,
-        "stun_port": app.stun_port,
+        "stun_port": app.stun.ports.first(),
+        "stun_ports": app.stun.ports,
+        "stun_addresses": app.stun.addresses,
     });
     json_answer(StatusCode::OK, &body)
 }

@@ -13,6 +13,7 @@ use crate::config::{ConfigFile, Env, RawConfig};
 struct Server {
     url: String,
     stun: Option<SocketAddr>,
+    stun_second: Option<SocketAddr>,
     mesh_token: Option<String>,
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<Result<(), ServeError>>,
@@ -37,8 +38,8 @@ impl Server {
             ended = &mut task => return Err(ended.unwrap().expect_err("it ended before it was ready")),
             started = told => started.unwrap(),
         };
-        let Started { url, stun, mesh_token, .. } = started;
-        Ok(Self { url, stun, mesh_token, stop: Some(stop), task, _dir: dir })
+        let Started { url, stun, stun_second, mesh_token, .. } = started;
+        Ok(Self { url, stun, stun_second, mesh_token, stop: Some(stop), task, _dir: dir })
     }
 
     fn address(&self) -> &str {
@@ -109,14 +110,18 @@ async fn the_operators_routes_tell_that_it_lives_takes_mail_and_what_it_counts()
 }
 
 #[tokio::test]
-async fn info_names_key_origin_and_stun_port() {
+async fn info_names_key_origin_and_stun_ports() {
     let server = Server::start("").await;
     let (status, info) = json(&server.get("/v2/info").await);
     assert_eq!((status, info["schema_version"].as_u64()), (200, Some(1)));
     assert_eq!(info["origin"], server.url);
     assert_eq!(info["coordinator"].as_str().map(str::len), Some(64));
     assert_eq!(info["token_required"], false);
-    assert_eq!(info["stun_port"].as_u64(), server.stun.map(|address| u64::from(address.port())));
+    let ports = [server.stun.unwrap().port(), server.stun_second.unwrap().port()];
+    assert_ne!(ports[0], ports[1]);
+    assert_eq!(info["stun_port"], ports[0]);
+    assert_eq!(info["stun_ports"], serde_json::json!(ports));
+    assert_eq!(info["stun_addresses"], serde_json::json!([]));
     server.stop().await.unwrap();
 }
 
@@ -218,17 +223,39 @@ async fn a_connection_beyond_the_cap_is_closed_and_a_freed_place_is_taken_again(
 }
 
 #[tokio::test]
-async fn stun_answers_beside_the_listener_with_the_address_it_sees() {
+async fn stun_answers_beside_the_listener_and_at_a_second_port_with_the_address_it_sees() {
     let server = Server::start("").await;
-    let stun = server.stun.unwrap();
-    assert_eq!(stun.to_string(), server.address());
+    let (first, second) = (server.stun.unwrap(), server.stun_second.unwrap());
+    assert_eq!(first.to_string(), server.address());
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut request = hex::decode("000100002112a442").unwrap();
     request.extend([7; 12]);
-    client.send_to(&request, stun).await.unwrap();
-    let mut answer = [0; 64];
-    let (length, _) = client.recv_from(&mut answer).await.unwrap();
-    assert_eq!(Some(answer[..length].to_vec()), crate::stun::answer(&request, client.local_addr().unwrap()));
+    for stun in [first, second] {
+        client.send_to(&request, stun).await.unwrap();
+        let mut answer = [0; 64];
+        let (length, from) = client.recv_from(&mut answer).await.unwrap();
+        assert_eq!(from, stun);
+        let expected = crate::stun::answer(&request, client.local_addr().unwrap());
+        assert_eq!(Some(answer[..length].to_vec()), expected);
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_second_stun_responder_may_have_an_address_of_its_own_and_is_announced_there() {
+    let server = Server::start("stun-second = \"127.0.0.2:0\"").await;
+    let (_, info) = json(&server.get("/v2/info").await);
+    assert_eq!(info["stun_ports"], serde_json::json!([server.stun.unwrap().port()]));
+    assert_eq!(info["stun_addresses"], serde_json::json!([server.stun_second.unwrap().to_string()]));
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_stun_there_is_nothing_to_announce() {
+    let server = Server::start("stun = \"off\"").await;
+    let (_, info) = json(&server.get("/v2/info").await);
+    let announced = [&info["stun_port"], &info["stun_ports"], &info["stun_addresses"]];
+    assert_eq!(announced, [&serde_json::json!(null), &serde_json::json!([]), &serde_json::json!([])]);
     server.stop().await.unwrap();
 }
 
