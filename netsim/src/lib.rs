@@ -20,6 +20,7 @@ mod queue;
 mod world;
 // What was seen, and what it means.
 mod check;
+mod history;
 mod model;
 mod replay;
 mod simulate;

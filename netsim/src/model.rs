@@ -26,7 +26,7 @@ pub(crate) enum Fact {
     /// The program was told that it is in the outbox.
     Acknowledged { message: usize },
     /// The program was told that it is not.
-    Refused { why: String },
+    Refused { message: usize, why: String },
     /// The sender's API announced a state.
     Told { message: usize, state: OutboxState },
     /// The recipient committed it.

@@ -1,6 +1,9 @@
 //! From a scenario to a report, and from a report back to the same run.
 
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -89,6 +92,14 @@ impl Report {
             false => text.push_str("ok"),
         }
         text
+    }
+
+    /// Everything that happened, as JSON lines.
+    pub(crate) fn write_history(&self, scenario: &Path, to: &Path) -> io::Result<()> {
+        let mut out = BufWriter::new(File::create(to)?);
+        let end = Duration::from_millis(self.outcome.verdict.virtual_ms);
+        self.outcome.history.write(scenario, self.options, end, &mut out)?;
+        out.flush()
     }
 
     /// For programs: one object.

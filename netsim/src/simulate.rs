@@ -26,6 +26,10 @@ pub(crate) struct RunArgs {
     /// One object for programs.
     #[arg(long)]
     json: bool,
+    /// Write everything that happened to this file, one JSON object a line; of a sweep the run that is
+    /// reported.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
     /// Plant a fault in the hosts, to see a checker catch it.
     #[cfg(feature = "mutants")]
     #[arg(long)]
@@ -144,6 +148,12 @@ fn refuse(error: &ScenarioError) -> ExitCode {
 }
 
 fn print_report(args: &RunArgs, scenario: &Scenario, report: &Report) -> ExitCode {
+    if let Some(path) = &args.history
+        && let Err(error) = report.write_history(&args.scenario, path)
+    {
+        say(&format!("failed to write the history to {}: {error}", path.display()));
+        return ExitCode::from(USAGE);
+    }
     if args.json {
         match report.json(&args.scenario) {
             Ok(json) => say(&json),

@@ -119,7 +119,7 @@ impl Verdict {
         for (at, fact) in &history.facts {
             if let Fact::Acknowledged { message } = fact {
                 acknowledged.insert(*message, *at);
-            } else if let Fact::Refused { why } = fact {
+            } else if let Fact::Refused { message: _, why } = fact {
                 self.refused += 1;
                 *self.refusals.entry(why.clone()).or_default() += 1;
             } else if let Fact::Told { state, .. } = fact {

@@ -88,7 +88,7 @@ impl World {
             }
             Reply::Refused(why) => {
                 self.unanswered -= 1;
-                self.history.note(at, Fact::Refused { why: why.to_string() });
+                self.history.note(at, Fact::Refused { message, why: why.to_string() });
             }
             Reply::Done | Reply::Requeued(_) | Reply::Pong(_) | Reply::Appended(_) => {
                 unreachable!("a send is answered as one")

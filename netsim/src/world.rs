@@ -36,6 +36,8 @@ pub(crate) struct Options {
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     pub(crate) violations: Vec<Violation>,
+    /// What the checkers read.
+    pub(crate) history: History,
     /// The last happenings, for people.
     pub(crate) last: Vec<String>,
     /// Commits of the swept host.
@@ -295,7 +297,7 @@ impl World {
         let verdict = Verdict::new(&self.history, self.tally, hash);
         let expected = verdict.unmet(&self.scenario.expect).into_iter();
         violations.extend(expected.map(|what| Violation { invariant: "expect", at: None, what }));
-        Outcome { verdict, violations, last, swept_commits }
+        Outcome { verdict, violations, history: self.history, last, swept_commits }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The sender, the coordinator and the recipient die at random instants under traffic. Whatever was
-//! acknowledged is in the inbox in the end, once and in order.
+//! acknowledged is in the inbox in the end, once and in order. What the daemons said meanwhile is judged
+//! by the checker that judges the simulator.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use peerloom_tests::history::{Recorder, judge};
 use peerloom_tests::wait::{pause, until};
 use peerloom_tests::{Chance, CoordinatorPlan, Mesh, Plan, http};
 use serde_json::{Value, json};
@@ -22,7 +24,7 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn start(socket: PathBuf) -> Self {
+    fn start(socket: PathBuf, recorder: Recorder) -> Self {
         let (acknowledged, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (counted, stopped) = (Arc::clone(&acknowledged), Arc::clone(&stop));
         let thread = thread::spawn(move || {
@@ -30,7 +32,7 @@ impl Traffic {
             while !stopped.load(Ordering::SeqCst) {
                 // Now one at a time, now a batch in one commit.
                 let count = if next % 7 == 3 { 20 } else { 1 };
-                hand_over(&socket, next, count);
+                hand_over(&socket, &recorder, next, count);
                 next += count;
                 counted.store(next, Ordering::SeqCst);
             }
@@ -49,9 +51,9 @@ impl Traffic {
     }
 }
 
-fn hand_over(socket: &Path, first: usize, count: usize) {
-    let send =
-        |n: usize| json!({"to": ["build"], "text": text(n), "id": format!("{n:032x}"), "wait": "none"});
+fn hand_over(socket: &Path, recorder: &Recorder, first: usize, count: usize) {
+    let send = |n: usize| json!({"to": ["build"], "text": text(n), "id": id(n), "wait": "none"});
+    (first..first + count).for_each(|n| recorder.hands_over(&id(n), LAPTOP, BUILD, &text(n)));
     let batch = Value::Array((first..first + count).map(send).collect());
     until("the sender to take a message", SETTLED_WITHIN, || {
         let answer = if count == 1 {
@@ -67,6 +69,16 @@ fn hand_over(socket: &Path, first: usize, count: usize) {
             Err(format!("{} {}", answer.status, answer.text()))
         }
     });
+    (first..first + count).for_each(|n| recorder.acknowledged(&id(n)));
+}
+
+/// The nodes as the history numbers them.
+const HANDLES: [&str; 2] = ["laptop", "build"];
+const LAPTOP: usize = 0;
+const BUILD: usize = 1;
+
+fn id(n: usize) -> String {
+    format!("{n:032x}")
 }
 
 fn text(n: usize) -> String {
@@ -100,18 +112,20 @@ fn kill_one(mesh: &mut Mesh, chance: &mut Chance) -> &'static str {
 
 #[test]
 fn sixty_kills_under_traffic_lose_nothing_double_nothing_and_keep_the_order() {
-    kill_under_traffic(60, Plan::of(&["laptop", "build"]));
+    kill_under_traffic(60, Plan::of(&HANDLES));
 }
 
 #[test]
 fn forty_kills_lose_nothing_when_all_mail_goes_through_the_coordinator() {
-    kill_under_traffic(40, Plan::of(&["laptop", "build"]).relay_only("build"));
+    kill_under_traffic(40, Plan::of(&HANDLES).relay_only("build"));
 }
 
 fn kill_under_traffic(kills: i32, plan: Plan) {
     let mut chance = Chance::new();
     let mut mesh = plan.coordinator(CoordinatorPlan::plain().unlimited()).start();
-    let traffic = Traffic::start(mesh.node("laptop").socket());
+    let recorder = Recorder::of(&mesh, &HANDLES);
+    let traffic = Traffic::start(mesh.node("laptop").socket(), recorder.clone());
+    let watch = recorder.watch();
     until("traffic to flow", SETTLED_WITHIN, || {
         if traffic.acknowledged() > 20 { Ok(()) } else { Err(String::new()) }
     });
@@ -155,4 +169,12 @@ fn kill_under_traffic(kills: i32, plan: Plan) {
             Err(format!("{open} rows open; {status}\n{}", mesh.node("laptop").tail()))
         }
     });
+    watch.end();
+    recorder.look();
+    let history = mesh.dir().join("history.jsonl");
+    recorder.write(&history);
+    let (code, said) = judge(&history);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said["figures"]["shown"], acknowledged, "{said}");
+    eprintln!("judged {}", said["figures"]);
 }

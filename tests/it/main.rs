@@ -12,6 +12,7 @@ mod same_bytes_on_every_path;
 // What must not happen to one.
 mod damaged_store;
 mod full_disk;
+mod history;
 mod kill_loop;
 // Who belongs, and who does not.
 mod canary;

@@ -26,6 +26,7 @@ mod pair;
 mod puppet;
 // What stands between, and what is found there.
 pub mod disk;
+pub mod history;
 mod proxy;
 pub mod secrets;
 pub mod source;
