@@ -5,10 +5,10 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "mutants", derive(clap::ValueEnum))]
 pub(crate) enum Mutant {
-    /// A node's last commits are lost with its process.
-    NodeLosesSync,
-    /// The coordinator's last commits are lost with its process.
-    HubLosesSync,
+    /// Nodes and coordinator act on most of their commits before these are synced.
+    SkipsSync,
+    /// Recovery applies what it finds of a torn record, whatever the checksum says.
+    TrustsTornRecord,
     /// A node transmits and publishes before its commit.
     ActsEarly,
     /// A node's store forgets what it has seen, and its unique indexes.

@@ -8,6 +8,8 @@ use peerloom_coordinator::store::{InviteRow, MailKind, MailRow, QueueDepth, Snap
 use peerloom_proto::wire::SignedBytes;
 use peerloom_proto::{InviteLookup, MeshId, PeerId};
 
+use super::journal::Sectors;
+
 /// Claims of one run, as the real store counts them.
 const RUN_SEQ_BITS: u32 = 40;
 
@@ -182,5 +184,21 @@ impl HubDisk {
     /// The mesh's log.
     pub(crate) fn log(&self, mesh: &MeshId) -> &[Bytes] {
         self.log.get(mesh).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Sectors for Write {
+    fn body(&mut self) -> Option<&mut Bytes> {
+        match self {
+            Self::LogAppend { entry, .. } => Some(entry),
+            Self::PutMail(row) => Some(&mut row.bytes),
+            Self::PutInvite { blob, .. } => Some(blob),
+            Self::MeshCreate { .. }
+            | Self::DeleteMail { .. }
+            | Self::DropQueue { .. }
+            | Self::PutPrekey { .. }
+            | Self::DeleteInvite { .. }
+            | Self::UseInvite { .. } => None,
+        }
     }
 }

@@ -9,6 +9,8 @@ use peerloom_proto::endpoint::{
 use peerloom_proto::wire::SignedBytes;
 use peerloom_proto::{Generation, Kid, MessageId, PeerId, UnixMs};
 
+use super::journal::Sectors;
+
 /// Whether the store holds its unique indexes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unique {
@@ -305,6 +307,30 @@ impl NodeDisk {
     pub(crate) fn forget_last_entry(&mut self) {
         if self.entries.len() > 1 {
             self.entries.pop();
+        }
+    }
+}
+
+impl Sectors for Write {
+    fn body(&mut self) -> Option<&mut Bytes> {
+        match self {
+            Self::Outbox(row) => Some(&mut row.wire),
+            Self::Reseal { wire, .. } => Some(wire),
+            Self::Inbox(row) => Some(&mut row.message.content),
+            Self::Entry { entry, .. } => Some(entry),
+            Self::OutboxState { .. }
+            | Self::LateReceipt { .. }
+            | Self::Retire { .. }
+            | Self::Release { .. }
+            | Self::Surfaced { .. }
+            | Self::Conversation { .. }
+            | Self::Prekey(_)
+            | Self::PrekeyGone(_)
+            | Self::PeerPrekey { .. }
+            | Self::Floor(_)
+            | Self::Revocation(_)
+            | Self::Hold(_)
+            | Self::Unhold(_) => None,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use peerloom_proto::Now;
 use peerloom_proto::endpoint::{Endpoint, Input, Output, Write};
 
-use crate::disk::{NodeDisk, Unique};
+use crate::disk::{NodeDisk, Recovery, Unique};
 use crate::model::Fact;
 use crate::mutant::Mutant;
 use crate::network::Place;
@@ -28,8 +28,8 @@ const BATCH_INPUTS_MAX: usize = 256;
 /// The engine sleeps no longer.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Commits that a planted fault may lose.
-const UNSYNCED_COMMITS: u64 = 8;
+/// Under a planted fault one commit in so many is synced.
+pub(super) const SYNCED_COMMIT: u64 = 8;
 
 impl World {
     /// Plans the next batch: at once when there are inputs, else when the machine wants it.
@@ -100,24 +100,65 @@ impl World {
         if it.life != life {
             return;
         }
-        let Some(batch) = it.process.as_mut().and_then(|process| process.batch.take()) else { return };
+        let Some(process) = it.process.as_mut().filter(|process| process.batch.is_some()) else { return };
         if it.full > 0 {
+            process.batch = None;
             return self.node_store_failed(node);
         }
         it.commits += 1;
         let swept = self.crash_at == Some(it.commits) && self.swept_node() == Some(node);
         let sweep = self.scenario.sweep.filter(|_| swept).map(|sweep| (sweep.moment, sweep.for_s.duration()));
         let crash = self.nodes[node].crash.take().or(sweep);
-        if let Some((Moment::Before, away)) = crash {
-            self.tally.crashes += 1;
+        self.tally.crashes += u64::from(crash.is_some());
+        if let Some((Moment::During, away)) = crash {
             return self.kill_node(node, away);
         }
+        let batch = self.nodes[node].process.as_mut().and_then(|process| process.batch.take());
+        let batch = batch.expect("a commit ends while its batch waits");
+        if let Some((Moment::Before, away)) = crash {
+            return self.kill_node(node, away);
+        }
+        self.node_syncs(node, &batch.writes);
         self.node_commit(node, &batch.writes);
         if let Some((Moment::After, away)) = crash {
-            self.tally.crashes += 1;
             return self.kill_node(node, away);
         }
         self.finish_batch(node, batch);
+    }
+
+    /// Every commit ends with a sync; under a planted fault few do.
+    fn node_syncs(&mut self, node: usize, writes: &[Write]) {
+        let skips = self.is_planted(Mutant::SkipsSync);
+        let it = &mut self.nodes[node];
+        if skips && !it.commits.is_multiple_of(SYNCED_COMMIT) {
+            it.journal.append(&it.disk, writes);
+        } else {
+            it.journal.sync();
+        }
+    }
+
+    /// A process dies: its disk becomes what the next one finds.
+    pub(super) fn node_recovers(&mut self, node: usize) {
+        let (recovery, unique) = (self.recovery(), self.unique());
+        let it = &mut self.nodes[node];
+        let batch = it.process.as_mut().and_then(|process| process.batch.take());
+        let found = it.journal.recover(batch.map(|batch| batch.writes), recovery);
+        if let Some(synced) = found.synced {
+            it.disk = synced;
+        }
+        for writes in &found.acted_on {
+            if let Err(what) = it.disk.commit(writes, unique) {
+                self.history.note(self.queue.now(), Fact::Broke { at: Place::Node(node), what });
+            }
+        }
+        if let Some(writes) = found.under_way {
+            self.node_commit(node, &writes);
+        }
+    }
+
+    /// How a store reads its journal after a death.
+    pub(super) fn recovery(&self) -> Recovery {
+        if self.is_planted(Mutant::TrustsTornRecord) { Recovery::AnySector } else { Recovery::WholeRecords }
     }
 
     fn unique(&self) -> Unique {
@@ -126,11 +167,8 @@ impl World {
 
     fn node_commit(&mut self, node: usize, writes: &[Write]) {
         let at = self.queue.now();
-        let (unique, losing) = (self.unique(), self.is_planted(Mutant::NodeLosesSync));
+        let unique = self.unique();
         let it = &mut self.nodes[node];
-        if losing && it.commits % UNSYNCED_COMMITS == 1 {
-            it.durable = Some(it.disk.clone());
-        }
         if let Err(what) = it.disk.commit(writes, unique) {
             self.history.note(at, Fact::Broke { at: Place::Node(node), what });
         }

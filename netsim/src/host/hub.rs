@@ -13,9 +13,10 @@ use peerloom_coordinator::store::Write;
 use peerloom_proto::Now;
 use peerloom_proto::limits::MAILBOX_MESSAGES_MAX;
 
+use super::batch::SYNCED_COMMIT;
 use super::clocks;
 use crate::chance::{Chance, seed_for};
-use crate::disk::HubDisk;
+use crate::disk::{HubDisk, Journal};
 use crate::model::Fact;
 use crate::mutant::Mutant;
 use crate::network::{Place, StreamId};
@@ -27,7 +28,7 @@ use crate::world::World;
 #[derive(Debug)]
 pub(crate) struct HubHost {
     pub(crate) disk: HubDisk,
-    durable: Option<HubDisk>,
+    journal: Journal<HubDisk, Write>,
     pub(crate) hub: Option<Hub>,
     pub(crate) run: u32,
     started: Duration,
@@ -47,14 +48,11 @@ const SOCKET_BYTES_MAX: usize = 2 << 20;
 /// A read waits this long at most for its connection, and its answer for the hub.
 const READ_MAX: Duration = Duration::from_millis(2);
 
-/// Commits that a planted fault may lose.
-const UNSYNCED_COMMITS: u64 = 8;
-
 impl HubHost {
     pub(crate) fn new(disk: HubDisk, seed: u64) -> Self {
         Self {
             disk,
-            durable: None,
+            journal: Journal::new(seed, "coordinator"),
             hub: None,
             run: 0,
             started: Duration::ZERO,
@@ -102,14 +100,9 @@ impl World {
     pub(crate) fn kill_hub(&mut self, away: Duration) {
         let Some(hub) = self.coordinator.hub.take() else { return };
         self.tally.add_hub(&hub.counters());
-        self.coordinator.writing = None;
         self.coordinator.wakes_at = None;
         self.coordinator.serial += 1;
-        if self.is_planted(Mutant::HubLosesSync)
-            && let Some(durable) = self.coordinator.durable.clone()
-        {
-            self.coordinator.disk = durable;
-        }
+        self.hub_recovers();
         for (stream, end) in self.network.ends_of(Place::Coordinator) {
             self.network.close(&mut self.queue, stream, end);
         }
@@ -224,44 +217,72 @@ impl World {
         if it.run != run {
             return;
         }
-        let Some(batch) = it.writing.take() else { return };
+        let Some(batch) = &it.writing else { return };
         let takes_space = batch.writes.iter().any(|write| !write.settles());
         if it.full > 0 && takes_space {
-            self.tally.store_failures += 1;
-            let settling = || batch.writes.iter().filter(|write| write.settles());
-            let failure = match settling().next() {
-                Some(_) => CommitFailure::FullButSettled,
-                None => CommitFailure::Nothing,
-            };
-            let kept: Vec<Write> = settling().cloned().collect();
-            self.hub_commit(&kept);
-            return self.hub_step(Some(Input::CommitFailed { batch, failure }));
+            return self.hub_store_is_full();
         }
         it.commits += 1;
         let swept = self.scenario.sweep.filter(|sweep| sweep.who == Who::Coordinator);
         let sweep = swept.filter(|_| self.crash_at == Some(self.coordinator.commits));
         let sweep = sweep.map(|sweep| (sweep.moment, sweep.for_s.duration()));
         let crash = self.coordinator.crash.take().or(sweep);
-        if let Some((Moment::Before, away)) = crash {
-            self.tally.crashes += 1;
+        self.tally.crashes += u64::from(crash.is_some());
+        if let Some((Moment::During, away)) = crash {
             return self.kill_hub(away);
         }
+        let batch = self.coordinator.writing.take().expect("a commit ends while its batch waits");
+        if let Some((Moment::Before, away)) = crash {
+            return self.kill_hub(away);
+        }
+        self.hub_syncs(&batch.writes);
         self.hub_commit(&batch.writes);
         if let Some((Moment::After, away)) = crash {
-            self.tally.crashes += 1;
             return self.kill_hub(away);
         }
         self.hub_step(Some(Input::Committed { batch }));
     }
 
+    /// Nothing that takes space is kept; what frees it is.
+    fn hub_store_is_full(&mut self) {
+        let Some(batch) = self.coordinator.writing.take() else { return };
+        self.tally.store_failures += 1;
+        let kept: Vec<Write> = batch.writes.iter().filter(|write| write.settles()).cloned().collect();
+        let failure = if kept.is_empty() { CommitFailure::Nothing } else { CommitFailure::FullButSettled };
+        self.hub_syncs(&kept);
+        self.hub_commit(&kept);
+        self.hub_step(Some(Input::CommitFailed { batch, failure }));
+    }
+
+    /// Every commit ends with a sync; under a planted fault few do.
+    fn hub_syncs(&mut self, writes: &[Write]) {
+        let skips = self.is_planted(Mutant::SkipsSync);
+        let it = &mut self.coordinator;
+        if skips && !it.commits.is_multiple_of(SYNCED_COMMIT) {
+            it.journal.append(&it.disk, writes);
+        } else {
+            it.journal.sync();
+        }
+    }
+
+    /// The process died: its disk becomes what the next one finds.
+    fn hub_recovers(&mut self) {
+        let recovery = self.recovery();
+        let it = &mut self.coordinator;
+        let under_way = it.writing.take().map(|batch| batch.writes);
+        let found = it.journal.recover(under_way, recovery);
+        if let Some(synced) = found.synced {
+            it.disk = synced;
+        }
+        for writes in found.acted_on.iter().chain(&found.under_way) {
+            self.hub_commit(writes);
+        }
+    }
+
     fn hub_commit(&mut self, writes: &[Write]) {
         let (at, mailbox_max) = (self.queue.now(), self.mailbox_max());
         let keeps = self.is_planted(Mutant::KeepsMail);
-        let losing = self.is_planted(Mutant::HubLosesSync);
         let it = &mut self.coordinator;
-        if losing && it.commits % UNSYNCED_COMMITS == 1 {
-            it.durable = Some(it.disk.clone());
-        }
         let kept = writes.iter().filter(|write| !(keeps && matches!(write, Write::DeleteMail { .. })));
         if let Err(what) = it.disk.commit(kept) {
             self.history.note(at, Fact::Broke { at: Place::Coordinator, what });

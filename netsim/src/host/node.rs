@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use peerloom_proto::endpoint::{Endpoint, Input, Request, Settings, Token};
+use peerloom_proto::endpoint::{Endpoint, Input, Request, Settings, Token, Write};
 use peerloom_proto::{
     CertHash, ConnId, Generation, Head, IdentityKey, InstanceId, Now, PeerId, Roster, WireEntry,
 };
@@ -12,7 +12,7 @@ use peerloom_proto::{
 use super::batch::Batch;
 use super::clocks;
 use crate::chance::{Chance, seed_for};
-use crate::disk::NodeDisk;
+use crate::disk::{Journal, NodeDisk};
 use crate::mutant::Mutant;
 use crate::network::{Place, StreamId};
 use crate::queue::Event;
@@ -36,8 +36,7 @@ pub(crate) struct Node {
     pub(crate) key: IdentityKey,
     pub(crate) id: PeerId,
     pub(crate) disk: NodeDisk,
-    /// What a planted fault falls back to.
-    pub(super) durable: Option<NodeDisk>,
+    pub(super) journal: Journal<NodeDisk, Write>,
     pub(crate) process: Option<Process>,
     pub(crate) life: u32,
     pub(crate) ahead_ms: i64,
@@ -84,7 +83,7 @@ impl Node {
             key,
             id,
             disk,
-            durable: None,
+            journal: Journal::new(seed, &format!("node {place}")),
             process: None,
             life: 0,
             ahead_ms: 0,
@@ -151,14 +150,11 @@ impl World {
 
     /// Ends a process without a word; it starts again after a while.
     pub(crate) fn kill_node(&mut self, node: usize, away: Duration) {
-        if self.nodes[node].process.take().is_none() {
+        if self.nodes[node].process.is_none() {
             return;
         }
-        if self.is_planted(Mutant::NodeLosesSync)
-            && let Some(durable) = self.nodes[node].durable.clone()
-        {
-            self.nodes[node].disk = durable;
-        }
+        self.node_recovers(node);
+        self.nodes[node].process = None;
         for (stream, end) in self.network.ends_of(Place::Node(node)) {
             self.network.close(&mut self.queue, stream, end);
         }

@@ -71,7 +71,7 @@ mod mutants {
 
     #[track_caller]
     fn caught(mutant: Mutant, scenario: &str, invariant: &str) {
-        let mut reports = (1..=5).map(|seed| driven(scenario, seed, Some(mutant)));
+        let mut reports = (1..=8).map(|seed| driven(scenario, seed, Some(mutant)));
         let catches = |report: &Report| {
             report.outcome.violations.iter().any(|violation| violation.invariant == invariant)
         };
@@ -93,13 +93,33 @@ mod mutants {
     }
 
     #[test]
-    fn a_node_that_loses_commits_loses_messages() {
-        caught(Mutant::NodeLosesSync, "foul_weather", "no_loss");
+    fn a_sender_that_acts_before_the_sync_forgets_what_it_acknowledged() {
+        caught(Mutant::SkipsSync, "crash_during_every_commit_of_the_sender", "no_loss");
     }
 
     #[test]
-    fn a_coordinator_that_loses_commits_leaves_mail_behind() {
-        caught(Mutant::HubLosesSync, "foul_weather", "drains");
+    fn a_recipient_that_acts_before_the_sync_forgets_what_it_said_was_stored() {
+        caught(Mutant::SkipsSync, "crash_during_every_commit_of_the_recipient", "word_follows_fact");
+    }
+
+    #[test]
+    fn a_coordinator_that_acts_before_the_sync_loses_mail() {
+        caught(Mutant::SkipsSync, "crash_during_every_commit_of_the_coordinator", "no_loss");
+    }
+
+    #[test]
+    fn a_sender_that_trusts_a_torn_record_acknowledges_what_it_cannot_send() {
+        caught(Mutant::TrustsTornRecord, "crash_during_every_commit_of_the_sender", "no_loss");
+    }
+
+    #[test]
+    fn a_recipient_that_trusts_a_torn_record_keeps_what_nobody_sent() {
+        caught(Mutant::TrustsTornRecord, "crash_during_every_commit_of_the_recipient", "at_most_once");
+    }
+
+    #[test]
+    fn a_coordinator_that_trusts_a_torn_record_never_drains() {
+        caught(Mutant::TrustsTornRecord, "crash_during_every_commit_of_the_coordinator", "drains");
     }
 
     #[test]

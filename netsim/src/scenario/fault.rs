@@ -54,6 +54,8 @@ pub(crate) enum Fault {
 pub(crate) enum Moment {
     /// Nothing of the transaction is kept.
     Before,
+    /// Its sync has not ended: any part of its record may be on the disk.
+    During,
     /// All of it is kept, and nothing that follows from it happens.
     After,
 }
