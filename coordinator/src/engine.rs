@@ -44,7 +44,8 @@ pub struct HubGone;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
-    /// The store is damaged: nothing more is acknowledged, and nothing is changed.
+    /// The store is damaged, or another process took it over: nothing more is acknowledged, and
+    /// nothing is changed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A thread could not be started.
@@ -87,6 +88,8 @@ enum ToHub {
 enum FromStore {
     Committed(Batch),
     CommitFailed(Batch, StoreError),
+    /// Another process took the store over while this one had nothing to write.
+    Fenced(StoreError),
     Read(ReadId, Result<Answer, StoreError>),
 }
 
@@ -139,8 +142,8 @@ impl Link {
 }
 
 impl EngineThreads {
-    /// Waits for the end: after [`Engine::drain`], or because the store is damaged. The store is
-    /// closed by then.
+    /// Waits for the end: after [`Engine::drain`], or because the store is damaged or another's. The
+    /// store is closed by then.
     pub async fn ended(self) -> Result<(), EngineError> {
         let ended = self.ended.await.unwrap_or(Err(EngineError::Panicked));
         for thread in self.threads {

@@ -17,7 +17,8 @@ Start here:
   peerloom init acme --coordinator http://127.0.0.1:7700 --name laptop
 
 Exit codes: 0 done, 1 failed, 2 usage, 5 denied, 8 the data directory is in use,
-  9 damaged database or key (left as it was), 10 database of a newer version, 11 database or key missing";
+  9 damaged database or key (left as it was), 10 database of a newer version, 11 database or key missing,
+  12 another peerloom-coordinator took the database over";
 
 const SERVE_HELP: &str = "\
 Examples:

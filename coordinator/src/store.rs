@@ -7,6 +7,8 @@
 //! 5. [`close`](Store::close)   folds the write-ahead log in and notes that the run ended well
 //!
 //! WAL with `synchronous=FULL`: when [`commit`](Store::commit) returns, the batch survives a power cut.
+//! Of two processes with one database the older is fenced off: every transaction first looks whether
+//! the run is still its own.
 //! Checkpoints happen beside the writer, so that no commit waits for one. When the disk is full, the
 //! space of a reserve file lets deletes and receipts through while new mail is refused.
 
@@ -31,6 +33,7 @@ use checkpoint::Checkpointer;
 pub use error::StoreError;
 pub use reads::{InviteRow, Reader};
 use reserve::{Disk, Reserve};
+use write::Run;
 
 /// Claims of one run: the n-th run allocates from `n << RUN_SEQ_BITS` on, so no claim is ever
 /// used twice, not even one whose row never reached the disk. A trillion messages a run, eight
@@ -251,7 +254,7 @@ impl Store {
     }
 
     /// Makes a batch durable: all of it, or (with an error) none of it, except as
-    /// [`StoreError::Full`] says.
+    /// [`StoreError::Full`] says. After [`StoreError::Fenced`] no batch ever is.
     ///
     /// Not cancel safe: let it finish.
     pub async fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
@@ -271,6 +274,7 @@ impl Store {
                 Ok(())
             }
             Err(StoreError::Full { .. }) => self.full(batch).await,
+            Err(fenced @ StoreError::Fenced { .. }) => Err(fenced),
             Err(error) => {
                 self.health.set(Writable::No);
                 self.checkpointer.watch();
@@ -284,13 +288,33 @@ impl Store {
         self.health.clone()
     }
 
+    /// Looks whether the run is still this process's own; whoever commits need not ask.
+    pub async fn check_run(&mut self) -> Result<(), StoreError> {
+        let found = meta(&mut self.writer, "runs").await;
+        let found = found.map_err(|source| StoreError::of(&self.path, source))?;
+        self.fenced_by(found)
+    }
+
+    fn fenced_by(&self, found: i64) -> Result<(), StoreError> {
+        let theirs = u64::try_from(found).unwrap_or_default();
+        if theirs == self.run {
+            return Ok(());
+        }
+        Err(StoreError::Fenced { path: self.path.display().to_string(), ours: self.run, theirs })
+    }
+
     /// Ends the run: nothing is lost without it, but the next start checks the database.
     pub async fn close(mut self) -> Result<(), StoreError> {
         let path = self.path;
         self.checkpointer.stop().await;
         self.reader.close().await;
-        let noted =
-            sqlx::query("UPDATE meta SET value = 1 WHERE name = 'clean'").execute(&mut self.writer).await;
+        let noted = sqlx::query(
+            "UPDATE meta SET value = 1 WHERE name = 'clean'
+             AND (SELECT value FROM meta WHERE name = 'runs') = ?",
+        )
+        .bind(write::integer(self.run))
+        .execute(&mut self.writer)
+        .await;
         noted.map_err(|source| StoreError::of(&path, source))?;
         self.writer.close().await.map_err(|source| StoreError::of(&path, source))
     }
@@ -342,9 +366,11 @@ impl Store {
     }
 
     async fn transact<'a>(&mut self, batch: impl Iterator<Item = &'a Write>) -> Result<(), StoreError> {
-        let written = write::transact(&mut self.writer, &mut self.queues, batch).await;
-        written.map_err(|source| StoreError::of(&self.path, source))?;
-        Ok(())
+        let written = write::transact(&mut self.writer, &mut self.queues, self.run, batch).await;
+        match written.map_err(|source| StoreError::of(&self.path, source))? {
+            Run::Own => Ok(()),
+            Run::Another(found) => self.fenced_by(found),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod damaged_store;
 mod full_disk;
 mod history;
 mod kill_loop;
+mod recovery;
 // Who belongs, and who does not.
 mod canary;
 mod invites;

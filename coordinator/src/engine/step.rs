@@ -218,7 +218,7 @@ impl Step {
                             if settled { CommitFailure::FullButSettled } else { CommitFailure::Nothing };
                         Ok(Input::CommitFailed { batch, failure })
                     }
-                    fatal @ StoreError::Corrupt { .. } => Err(fatal.into()),
+                    fatal @ (StoreError::Corrupt { .. } | StoreError::Fenced { .. }) => Err(fatal.into()),
                     other @ (StoreError::Newer { .. }
                     | StoreError::Missing { .. }
                     | StoreError::Io { .. }
@@ -228,6 +228,7 @@ impl Step {
                     }
                 }
             }
+            FromStore::Fenced(fenced) => Err(fenced.into()),
             FromStore::Read(read, Ok(answer)) => Ok(Input::Read { read, answer }),
             FromStore::Read(_, Err(fatal @ StoreError::Corrupt { .. })) => Err(fatal.into()),
             FromStore::Read(read, Err(error)) => {

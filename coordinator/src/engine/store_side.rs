@@ -1,7 +1,7 @@
 //! The store's side of the engine: the writer's thread, and reads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -10,6 +10,10 @@ use crate::batch::Batch;
 use crate::hub::{Answer, Query};
 use crate::metrics::Metrics;
 use crate::store::{Reader, Store, StoreError};
+
+/// A store without writes is looked at this often: whether another process took it over. Nodes of
+/// the older one wait this long at most before they are sent to the newer.
+const IDLE_CHECK_EVERY: Duration = Duration::from_secs(10);
 
 /// Answers one read.
 pub(super) async fn look_up(reader: &Reader, query: Query) -> Result<Answer, StoreError> {
@@ -27,6 +31,27 @@ pub(super) async fn look_up(reader: &Reader, query: Query) -> Result<Answer, Sto
     }
 }
 
+/// What the writer's thread does next.
+enum Next {
+    Batch(Batch),
+    Fenced(StoreError),
+}
+
+/// The next batch, or that there will be none: another process has the store. None once the hub is gone.
+async fn next(store: &mut Store, batches: &mut mpsc::Receiver<Batch>) -> Option<Next> {
+    loop {
+        match tokio::time::timeout(IDLE_CHECK_EVERY, batches.recv()).await {
+            Ok(batch) => return batch.map(Next::Batch),
+            Err(_) => match store.check_run().await {
+                Err(fenced @ StoreError::Fenced { .. }) => return Some(Next::Fenced(fenced)),
+                // A commit would say what is wrong; without one there is no hurry.
+                Err(error) => tracing::debug!(%error, "The run could not be looked up."),
+                Ok(()) => {}
+            },
+        }
+    }
+}
+
 /// Commits batches until the hub is gone, then closes the store.
 pub(super) async fn write_on(
     mut store: Store,
@@ -36,14 +61,22 @@ pub(super) async fn write_on(
     damaged: &AtomicBool,
 ) {
     let mut well = true;
-    while let Some(batch) = batches.recv().await {
-        let since = Instant::now();
-        let committed = store.commit(&batch.writes).await;
-        metrics.commit(batch.writes.len(), since.elapsed());
-        well = committed.is_ok();
-        let answer = match committed {
-            Ok(()) => FromStore::Committed(batch),
-            Err(error) => FromStore::CommitFailed(batch, error),
+    while let Some(next) = next(&mut store, &mut batches).await {
+        let answer = match next {
+            Next::Batch(batch) => {
+                let since = Instant::now();
+                let committed = store.commit(&batch.writes).await;
+                metrics.commit(batch.writes.len(), since.elapsed());
+                well = committed.is_ok();
+                match committed {
+                    Ok(()) => FromStore::Committed(batch),
+                    Err(error) => FromStore::CommitFailed(batch, error),
+                }
+            }
+            Next::Fenced(fenced) => {
+                well = false;
+                FromStore::Fenced(fenced)
+            }
         };
         if answers.send(answer).await.is_err() {
             break;

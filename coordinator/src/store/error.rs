@@ -45,6 +45,18 @@ pub enum StoreError {
         /// Where it should be.
         path: String,
     },
+    /// A later process counted its own run in the same database: this one must not write any more.
+    #[error(
+        "{path} was taken over by another peerloom-coordinator (run {theirs}, this is run {ours}): nothing more is written from here"
+    )]
+    Fenced {
+        /// The database.
+        path: String,
+        /// The run this process began.
+        ours: u64,
+        /// The run that the database is in.
+        theirs: u64,
+    },
     /// A file operation beside the database failed.
     #[error("failed to access {path}")]
     Io {
@@ -72,6 +84,7 @@ impl StoreError {
             Self::Corrupt { .. } => (9, "damaged"),
             Self::Newer { .. } => (10, "newer"),
             Self::Missing { .. } => (11, "missing"),
+            Self::Fenced { .. } => (12, "fenced"),
             Self::Full { .. } | Self::Io { .. } | Self::Sql { .. } => FAILED,
         }
     }

@@ -174,7 +174,8 @@ async fn pragma(conn: &mut SqliteConnection, sql: &'static str) -> Result<i64, s
     sqlx::query(sql).fetch_one(conn).await?.try_get(0)
 }
 
-/// Migrates, counts the run and marks it as not yet ended, all in one transaction.
+/// Migrates, counts the run and marks it as not yet ended, all in one transaction: two processes that
+/// start at once never take the same number. From its commit on every earlier run is fenced off.
 async fn begin_run(conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
     let version = usize::try_from(pragma(conn, "PRAGMA user_version").await?).unwrap_or(usize::MAX);
     let mut sql = String::from("BEGIN IMMEDIATE;\n");
@@ -189,16 +190,16 @@ async fn begin_run(conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
     }
     sql.push_str(
         "UPDATE meta SET value = value + 1 WHERE name = 'runs';
-         UPDATE meta SET value = 0 WHERE name = 'clean';
-         COMMIT;",
+         UPDATE meta SET value = 0 WHERE name = 'clean';",
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await?;
+    let run = meta(conn, "runs").await?;
+    sqlx::query("COMMIT").execute(&mut *conn).await?;
     if version == 0 {
         // The schema goes into the file itself, so that a lost write-ahead log cannot make this
         // look like a first start.
         sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *conn).await?;
     }
-    let run = meta(conn, "runs").await?;
     Ok(u64::try_from(run).expect("runs is only ever incremented"))
 }
 

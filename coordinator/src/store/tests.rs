@@ -91,6 +91,26 @@ async fn a_run_never_allocates_a_claim_of_an_earlier_run() {
 }
 
 #[tokio::test]
+async fn of_two_processes_with_one_database_the_older_writes_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut older = fresh(dir.path()).await;
+    older.commit(&[put(&mail(1, BOB))]).await.unwrap();
+    let mut newer = again(dir.path()).await.unwrap();
+
+    let refused = older.commit(&[put(&mail(2, BOB)), delete(&mail(1, BOB))]).await.unwrap_err();
+
+    assert!(matches!(refused, StoreError::Fenced { ours: 1, theirs: 2, .. }), "{refused:?}");
+    assert!(matches!(older.check_run().await, Err(StoreError::Fenced { .. })));
+    assert_eq!(refused.exit_code(), (12, "fenced"));
+    assert_eq!(seqs(&newer, BOB).await, [1]);
+    newer.commit(&[put(&mail(3, BOB))]).await.unwrap();
+    newer.check_run().await.unwrap();
+    // Nor does it say that the other's run ended well.
+    older.close().await.unwrap();
+    assert_eq!(meta(&mut newer.writer, "clean").await.unwrap(), 0);
+}
+
+#[tokio::test]
 async fn mail_is_read_by_priority_and_then_in_order_across_pages() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = fresh(dir.path()).await;

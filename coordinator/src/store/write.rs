@@ -1,4 +1,4 @@
-//! One batch, one transaction. Mail goes in and out by multi-row statements, whose sizes are
+//! One batch, one transaction, which first looks whose run it is. Mail goes in and out by multi-row statements, whose sizes are
 //! powers of two so that a handful of prepared statements serves every batch.
 
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use peerloom_proto::{EnvHash, MeshId, PeerId};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe};
 
-use super::{MailRow, Write};
+use super::{MailRow, Write, meta};
 
 /// Rows of the largest statement: 2,304 parameters of SQLite's 32,766.
 const ROWS_MAX: usize = 256;
@@ -64,18 +64,28 @@ struct Queues<'a> {
     added: Vec<(MeshId, PeerId)>,
 }
 
+/// In whose run a transaction found the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Run {
+    /// Its own: all was written.
+    Own,
+    /// A later process's, by number: nothing was written.
+    Another(i64),
+}
+
 pub(super) async fn transact<'a>(
     conn: &mut SqliteConnection,
     queues: &mut HashMap<(MeshId, PeerId), i64>,
+    run: u64,
     batch: impl Iterator<Item = &'a Write>,
-) -> Result<(), sqlx::Error> {
+) -> Result<Run, sqlx::Error> {
     let mut queues = Queues { known: queues, added: Vec::new() };
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *conn).await?;
-    let written = match apply(conn, &mut queues, batch).await {
-        Ok(()) => sqlx::query("COMMIT").execute(&mut *conn).await.map(drop),
-        Err(error) => Err(error),
+    let written = match apply_in(conn, &mut queues, run, batch).await {
+        Ok(Run::Own) => sqlx::query("COMMIT").execute(&mut *conn).await.map(|_| Run::Own),
+        other @ (Ok(Run::Another(_)) | Err(_)) => other,
     };
-    if written.is_err() {
+    if !matches!(written, Ok(Run::Own)) {
         for key in &queues.added {
             queues.known.remove(key);
         }
@@ -85,6 +95,21 @@ pub(super) async fn transact<'a>(
         }
     }
     written
+}
+
+/// Under the write lock nobody else can begin a run, so what is read here holds until the commit.
+async fn apply_in<'a>(
+    conn: &mut SqliteConnection,
+    queues: &mut Queues<'_>,
+    run: u64,
+    batch: impl Iterator<Item = &'a Write>,
+) -> Result<Run, sqlx::Error> {
+    let found = meta(conn, "runs").await?;
+    if found != integer(run) {
+        return Ok(Run::Another(found));
+    }
+    apply(conn, queues, batch).await?;
+    Ok(Run::Own)
 }
 
 async fn apply<'a>(

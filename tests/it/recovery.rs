@@ -1,0 +1,40 @@
+//! A coordinator that is not alone with its store. What it promised holds, and nobody has to help.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use peerloom_tests::wait::SOON;
+use peerloom_tests::{Coordinator, CoordinatorPlan, Mesh};
+
+/// What a coordinator ends with when another took its database over.
+const FENCED: i32 = 12;
+
+#[test]
+fn of_two_coordinators_on_one_database_the_older_ends_and_has_promised_nothing_since() {
+    let mut mesh = Mesh::start();
+    mesh.node_mut("build").down();
+    mesh.node("laptop").send("build", "before");
+
+    // The lock is in the directory: a second directory whose database is the same file gets past it.
+    let second = mesh.dir().join("second");
+    let mut newer = Coordinator::new(&second, CoordinatorPlan::plain());
+    fs::create_dir_all(newer.data()).expect("an own directory");
+    let data = mesh.coordinator.data().to_owned();
+    fs::copy(data.join("coordinator.key"), newer.data().join("coordinator.key")).expect("the key is there");
+    for file in ["state.db", "state.db-wal", "state.db-shm"] {
+        symlink(data.join(file), newer.data().join(file)).expect("an own directory");
+    }
+    newer.start();
+    let waiting = mesh.node("laptop").hand_over("build", "after");
+
+    let status = mesh.coordinator.running().exit_status(SOON);
+
+    assert_eq!(status.code(), Some(FENCED), "{}", mesh.coordinator.printed());
+    let said = mesh.coordinator.printed();
+    assert!(said.contains("taken over by another peerloom-coordinator"), "{said}");
+    assert_eq!(mesh.node("laptop").state(&waiting), "queued", "nobody has promised anything for it");
+    newer.stop();
+    mesh.coordinator.start();
+    mesh.node_mut("build").up();
+    mesh.node("build").await_texts(&["before", "after"]);
+}
