@@ -54,6 +54,9 @@ pub use roster::{
 };
 pub use signed::{Signed, split_signed};
 
+// What finds a path: binding requests and their answers.
+pub mod stun;
+
 // What an envelope is, and what happens to one: outbound, then inbound.
 mod body;
 mod dedupe;

@@ -92,6 +92,10 @@ pub const DIRECT_LIFE_MAX: Duration = Duration::from_secs(60 * 60);
 /// Remote candidates tried for one direct attempt.
 pub const CANDIDATES_MAX: usize = 16;
 
+/// A STUN datagram: the longest the protocol makes has under 120 bytes, and other servers add a little
+/// to theirs. A longer one is dropped unread.
+pub const DATAGRAM_BYTES_MAX: usize = 576;
+
 /// Uses an invite may grant.
 pub const INVITE_USES_MAX: u64 = 100;
 

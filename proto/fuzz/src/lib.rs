@@ -12,6 +12,7 @@ mod vectors;
 
 use bytes::Bytes;
 use peerloom_proto::limits::{FRAME_BYTES_MAX, RECEIPT_BYTES_MAX, STATEMENT_BYTES_MAX};
+use peerloom_proto::stun::{StunKind, StunMessage, is_stun, public_answer};
 use peerloom_proto::wire::{OnLink, ToCoordinator, ToNode};
 use peerloom_proto::{
     Bind, BindCheck, Body, Challenge, EntryKind, Handle, Header, Hello, HelloCheck, InviteCap, InviteClaim,
@@ -47,6 +48,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("receipt", receipt),
     ("revoke", revoke),
     ("signal", signal),
+    ("stun", stun),
     ("welcome", welcome),
 ];
 
@@ -109,6 +111,21 @@ pub fn signal(data: &[u8]) {
     if let Ok(signal) = Signal::decode(data) {
         assert_eq!(Signal::decode(&signal.encode()), Ok(signal));
     }
+}
+
+/// Datagrams of anyone. What the public responder says is short and reads back.
+pub fn stun(data: &[u8]) {
+    let peer = "192.0.2.1:32853".parse().expect("an address");
+    let message = StunMessage::parse(data);
+    if let Some(message) = &message {
+        assert!(is_stun(data) && !message.is_by(b"not this one"));
+    }
+    let Some(answer) = public_answer(data, peer) else { return };
+    assert!(answer.len() <= 44, "nothing to amplify");
+    let answer = StunMessage::parse(&answer).expect("it was written here");
+    assert_eq!(Some(answer.transaction), message.as_ref().map(|request| request.transaction));
+    let mapped = (answer.kind == StunKind::Success).then_some(peer);
+    assert_eq!(answer.mapped, mapped);
 }
 
 /// Parse, and check against the vectors' log at each of its lengths; also signed anew by its author.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use peerloom_proto::wire::{OnLink, ToCoordinator, ToNode};
 use peerloom_proto::{
     Body, BoxSecretKey, CertHash, EnvHash, Generation, InviteLookup, Message, MessageId, Place, Revoke,
-    RevokeKind, Signal, SignedPrekey, UnixMs, Value, encode,
+    RevokeKind, Signal, SignedPrekey, UnixMs, Value, encode, stun,
 };
 use serde_json::Value as Json;
 
@@ -51,8 +51,24 @@ pub fn seeds() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("receipt", vec![at("receipt.stmt"), empty_receipt()]),
         ("revoke", vec![revoke()]),
         ("signal", signals()),
+        ("stun", datagrams()),
         ("welcome", vec![at("hello.challenge"), at("hello.welcome")]),
     ]
+}
+
+/// Requests and answers, with and without credentials, and one that asks for the unknown.
+fn datagrams() -> Vec<Vec<u8>> {
+    let seen = ["192.0.2.1:7", "[2001:db8::1]:9"].map(|text| text.parse().expect("an address"));
+    let odd = hex::decode("000100042112a442b7e7a701bc34d686fa87dfae7abc0000").expect("hex");
+    let written = [
+        stun::binding_request(&[1; 12]),
+        stun::signed_request(&[2; 12], "attempt", b"key"),
+        stun::binding_success(&[3; 12], seen[0]),
+        stun::signed_success(&[4; 12], seen[1], b"key"),
+        stun::unknown_attributes(&[5; 12], &[0x7abc]),
+        odd.into(),
+    ];
+    written.iter().map(|datagram| datagram.to_vec()).collect()
 }
 
 /// `[version, hdr, ct, sig]` of a case that must be refused.
