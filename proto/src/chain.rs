@@ -207,6 +207,7 @@ impl Endpoint {
             return;
         }
         self.close_links_of(member);
+        self.release_all_of(member);
         let record = self.peers.entry(member);
         if std::mem::take(&mut record.online) {
             self.event(Event::Presence { peer: member, online: false });

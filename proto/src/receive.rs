@@ -8,6 +8,7 @@
 //!
 //! A step never calls an earlier one.
 
+mod gaps;
 mod reader;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -355,52 +356,6 @@ impl Endpoint {
         let owed =
             Owed { env_hash: opened.env_hash, id: header.id, status: ReceiptStatus::Stored, code: None };
         self.inbox.receipts.owe(header.from, source, owed);
-    }
-
-    /// The sender said that everything below `lowest` is settled.
-    pub(crate) fn conversation_settled(&mut self, from: PeerId, generation: Generation, lowest: u64) {
-        let key = (from, generation);
-        let Some(conversation) = self.inbox.conversations.get_mut(&key) else { return };
-        let released = conversation.settle(lowest);
-        self.inbox.moved.insert(key);
-        self.release(released);
-        self.save_conversations();
-    }
-
-    /// Gives up gaps whose waiting message has expired.
-    pub(crate) fn release_gaps(&mut self, now: Now) {
-        if self.inbox.gap_ends().is_none_or(|ends| ends > now.wall) {
-            return;
-        }
-        let ended = now.wall.minus(CLOCK_SKEW_MAX);
-        let keys: Vec<_> = self.inbox.conversations.keys().copied().collect();
-        for key in keys {
-            let released =
-                self.inbox.conversations.get_mut(&key).map_or_else(Vec::new, |held| held.give_up(ended));
-            if !released.is_empty() {
-                self.inbox.moved.insert(key);
-                self.release(released);
-            }
-        }
-        self.save_conversations();
-    }
-
-    fn release(&mut self, rows: Vec<Row>) {
-        for row in rows {
-            let position = self.inbox.next_position;
-            self.inbox.next_position += 1;
-            self.write(Write::Release { row, position });
-            self.event(Event::Inbox { position, row });
-        }
-    }
-
-    fn save_conversations(&mut self) {
-        for (from, generation) in std::mem::take(&mut self.inbox.moved) {
-            if let Some(conversation) = self.inbox.conversations.get(&(from, generation)) {
-                let next = conversation.next();
-                self.write(Write::Conversation { from, generation, next });
-            }
-        }
     }
 
     /// Keeps a prekey that its member really signed.

@@ -9,6 +9,7 @@ use crate::id::InviteId;
 use crate::invite::{InviteCap, InviteClaim, InviteCode, InviteMode, SignedCap, SignedClaim};
 use crate::key::BoxSecretKey;
 use crate::roster::{Role, WireEntry};
+use crate::wire::ToNode;
 
 fn rejected() -> OutboxState {
     OutboxState::Rejected("revoked".to_owned())
@@ -47,6 +48,24 @@ fn a_revoked_member_is_cut_off_both_ways_and_every_sender_is_told() {
     let refused = world.request(CAROL, Request::Send(send));
     assert!(matches!(refused, Some(Reply::Refused(Refusal::Revoked(_)))), "{refused:?}");
     assert!(world.endpoint(CAROL).peer_views().iter().all(|view| view.peer != world.id(BOB)));
+}
+
+#[test]
+fn what_waits_behind_a_gap_of_a_revoked_member_is_shown_for_the_gap_will_not_be_filled() {
+    let mut world = World::new(3, Direct::Blocked);
+    world.send(BOB, CAROL, "begins");
+    world.settle();
+    world.coordinator.full.insert(world.id(CAROL));
+    world.send(BOB, CAROL, "never seen");
+    let second = world.send(BOB, CAROL, "seen");
+    world.settle();
+    let envelope = world.carried(second)[0].clone();
+    world.inject(CAROL, &ToNode::Deliver { claim: 1 << 40, queued: true, envelope });
+    world.settle();
+    assert_eq!(world.inbox(CAROL), ["begins"], "the one before it may still come");
+
+    revoke(&mut world, ALICE, BOB);
+    assert_eq!(world.inbox(CAROL), ["begins", "seen"]);
 }
 
 #[test]
@@ -138,7 +157,7 @@ fn an_entry_that_the_coordinator_had_no_right_to_sequence_raises_an_alarm_and_ch
     let forged = roster.role_change(&key(1), key(1).id(), Role::Admin, world.now(BOB).wall);
     let forged = forged.sequence(&world.coordinator.key, &roster.mesh_id()).unwrap();
     let entries = vec![bytes::Bytes::from(forged.encode())];
-    world.inject(ALICE, &crate::wire::ToNode::Entries { from: 3, entries, size: 4 });
+    world.inject(ALICE, &ToNode::Entries { from: 3, entries, size: 4 });
     world.settle();
     assert_eq!(world.endpoint(ALICE).roster().size(), 3);
     assert_eq!(world.alarms(ALICE).len(), 1);
