@@ -56,14 +56,14 @@ impl World {
             | Fault::DiskFull { who, .. } => [draw(*who), Place::Coordinator],
             Fault::Partition { from, to, .. } => [draw(*from), draw(*to)],
             Fault::Revoke { by, target, .. } => [Place::Node(*by), Place::Node(*target)],
-            Fault::CutLinks { .. } | Fault::NoDirect { .. } => [Place::Coordinator; 2],
+            Fault::CutLinks { .. } | Fault::NoDirect { .. } | Fault::Evil { .. } => [Place::Coordinator; 2],
         }
     }
 
     /// A fault begins or ends.
     pub(crate) fn fault(&mut self, index: usize) {
-        let Turn { fault, hosts: [host, other], begins } = self.plan[index].clone();
-        let fault = self.scenario.faults[fault].clone();
+        let Turn { fault: number, hosts: [host, other], begins } = self.plan[index].clone();
+        let fault = self.scenario.faults[number].clone();
         if begins {
             *self.tally.faults.entry(fault.name()).or_default() += 1;
         }
@@ -123,11 +123,13 @@ impl World {
                 };
                 *full = if begins { *full + 1 } else { *full - 1 };
             }
-            Fault::Revoke { by, target, .. } => {
-                if begins {
-                    self.queue.after(Duration::ZERO, Event::Revokes { by, target });
-                }
+            Fault::Evil { .. } if begins => self.evil.begin(number),
+            // One without an end ends with the run.
+            Fault::Evil { for_s, .. } => drop(for_s.map(|_| self.evil.end(number))),
+            Fault::Revoke { by, target, .. } if begins => {
+                self.queue.after(Duration::ZERO, Event::Revokes { by, target });
             }
+            Fault::Revoke { .. } => {}
         }
     }
 

@@ -13,6 +13,7 @@ mod workload;
 // The world it happens in.
 mod chance;
 mod disk;
+mod evil;
 mod host;
 mod mesh;
 mod network;

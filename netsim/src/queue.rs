@@ -50,6 +50,8 @@ pub(crate) enum Event {
     Submits { message: usize },
     /// A planned fault begins or ends.
     Fault { index: usize },
+    /// A dishonest coordinator says something on its own account.
+    EvilSays { stream: StreamId, frame: Bytes },
     /// A node's revocation of another is asked for, or tried again.
     Revokes { by: usize, target: usize },
 }

@@ -1,6 +1,7 @@
 //! A scenario: topology × workload × faults × expectations, in TOML. What the file does not say has one
 //! default, written here; what it says and nobody reads is an error.
 
+mod evil;
 mod expect;
 mod fault;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 
+pub(crate) use self::evil::{Deed, Sort};
 pub(crate) use self::expect::{Delivered, Expect};
 pub(crate) use self::fault::{Direction, Fault, Moment, When};
 
@@ -200,7 +202,8 @@ impl Scenario {
             | Fault::Partition { .. }
             | Fault::NoDirect { .. }
             | Fault::ClockJump { .. }
-            | Fault::DiskFull { .. } => None,
+            | Fault::DiskFull { .. }
+            | Fault::Evil { .. } => None,
         });
         let named = self.faults.iter().flat_map(Fault::hosts).chain(self.sweep.map(|sweep| sweep.who));
         let named = named.filter_map(|who| match who {

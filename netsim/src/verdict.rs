@@ -31,6 +31,8 @@ pub(crate) struct Tally {
     /// Inbound envelopes dropped, by reason.
     pub(crate) rejected: BTreeMap<String, u64>,
     pub(crate) alarms: BTreeMap<String, u64>,
+    /// What a dishonest coordinator and hostile members did, by its word.
+    pub(crate) deeds: BTreeMap<&'static str, u64>,
     /// Envelopes the coordinator refused because a queue was full.
     refused_full: u64,
 }
@@ -70,6 +72,7 @@ pub(crate) struct Verdict {
     pub(crate) refused_full: u64,
     pub(crate) rejected: BTreeMap<String, u64>,
     pub(crate) alarms: BTreeMap<String, u64>,
+    pub(crate) deeds: BTreeMap<&'static str, u64>,
     pub(crate) virtual_ms: u64,
     pub(crate) events: u64,
     pub(crate) trace: String,
@@ -103,6 +106,7 @@ impl Verdict {
             refused_full: tally.refused_full,
             rejected: tally.rejected,
             alarms: tally.alarms,
+            deeds: tally.deeds,
             virtual_ms: millis(tally.virtual_time),
             events: tally.events,
             trace,
@@ -182,9 +186,22 @@ impl Verdict {
             ("reconnects", reconnects, expect.reconnects_min),
             ("failed commits", self.store_failures, expect.store_failures_min),
             ("refusals of a full queue", self.refused_full, expect.refused_full_min),
+            ("alarms", self.alarms.values().sum(), expect.alarms_min),
         ] {
             if found < least {
                 unmet.push(format!("{found} {what}, expected at least {least}"));
+            }
+        }
+        for (reason, least) in &expect.rejected_min {
+            let found = self.rejected.get(reason).copied().unwrap_or_default();
+            if found < *least {
+                unmet.push(format!("{found} envelopes rejected as {reason}, expected at least {least}"));
+            }
+        }
+        for (deed, least) in &expect.deeds_min {
+            let found = self.deeds.get(deed.as_str()).copied().unwrap_or_default();
+            if found < *least {
+                unmet.push(format!("{found} times {deed}, expected at least {least}"));
             }
         }
         if let Some(most) = expect.stall_max_s.map(|most| millis(most.duration()))
@@ -235,6 +252,9 @@ impl fmt::Display for Verdict {
         }
         for (reason, count) in &self.rejected {
             writeln!(f, "rejected   {count} envelopes: {reason}")?;
+        }
+        for (deed, count) in &self.deeds {
+            writeln!(f, "evil       {deed} {count} times")?;
         }
         for (alarm, count) in &self.alarms {
             writeln!(f, "alarm      {alarm} ({count} times)")?;

@@ -11,6 +11,7 @@ use peerloom_proto::{CertHash, MessageId, PeerId};
 
 use crate::check::{self, Violation};
 use crate::disk::{HubDisk, NodeDisk};
+use crate::evil::Evil;
 use crate::fault::Turn;
 use crate::host::{HubHost, Node};
 use crate::mesh::{Mesh, first_prekey, node_key};
@@ -55,6 +56,7 @@ pub(crate) struct World {
     pub(crate) mesh: Mesh,
     pub(crate) nodes: Vec<Node>,
     pub(crate) coordinator: HubHost,
+    pub(crate) evil: Evil,
     pub(crate) history: History,
     pub(crate) tally: Tally,
     trace: Trace,
@@ -118,6 +120,7 @@ impl World {
             mesh,
             nodes,
             coordinator: HubHost::new(disk, seed),
+            evil: Evil::new(&scenario.faults, seed),
             history: History::of(members),
             tally: Tally::default(),
             trace: Trace::default(),
@@ -205,6 +208,7 @@ impl World {
             Event::HubStarts => self.start_hub(),
             Event::Submits { message } => self.submits(message),
             Event::Fault { index } => self.fault(index),
+            Event::EvilSays { stream, frame } => self.evil_says(stream, frame),
             Event::Revokes { by, target } => self.revokes(by, target),
         }
     }
@@ -215,6 +219,10 @@ impl World {
             Event::Arrived { stream, end, carried: Carried::Frame(frame) } => {
                 let (bytes, name) = (frame.len(), name_of(frame));
                 self.trace.note(at, format_args!("{stream:?}.{end} frame of {bytes} bytes, {name:016x}"));
+            }
+            Event::EvilSays { stream, frame } => {
+                let (bytes, name) = (frame.len(), name_of(frame));
+                self.trace.note(at, format_args!("{stream:?} evil frame of {bytes} bytes, {name:016x}"));
             }
             Event::HubReads { read, .. } => self.trace.note(at, format_args!("hub reads {read:?}")),
             Event::HubAnswers { read, .. } => self.trace.note(at, format_args!("hub is answered {read:?}")),

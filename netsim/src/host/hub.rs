@@ -178,6 +178,7 @@ impl World {
             match command {
                 Command::Send { socket, frame } => {
                     let stream = StreamId(socket.0);
+                    let Some(frame) = self.hub_says(stream, frame) else { continue };
                     let waiting = self.network.send(&mut self.queue, stream, 1, frame);
                     if waiting > SOCKET_BYTES_MAX {
                         self.network.close(&mut self.queue, stream, 1);

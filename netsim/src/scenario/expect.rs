@@ -1,5 +1,7 @@
 //! What a run must have been.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::Seconds;
@@ -28,6 +30,14 @@ pub(crate) struct Expect {
     pub(crate) store_failures_min: u64,
     #[serde(default)]
     pub(crate) refused_full_min: u64,
+    #[serde(default)]
+    pub(crate) alarms_min: u64,
+    /// Inbound envelopes dropped, by reason.
+    #[serde(default)]
+    pub(crate) rejected_min: BTreeMap<String, u64>,
+    /// What a dishonest coordinator and hostile members did, by its word.
+    #[serde(default)]
+    pub(crate) deeds_min: BTreeMap<String, u64>,
     /// Longest time from the sender's acknowledgement to the reader.
     pub(crate) stall_max_s: Option<Seconds>,
     /// Happenings of the whole run: something that goes round at the speed of the network has more.

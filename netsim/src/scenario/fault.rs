@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Seconds, Who};
+use super::{Deed, Seconds, Sort, Who};
 
 /// When a fault begins: once, again and again, or at random instants.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -46,6 +46,21 @@ pub(crate) enum Fault {
     DiskFull { when: When, who: Who, for_s: Seconds },
     /// A member is revoked by another.
     Revoke { when: When, by: usize, target: usize },
+    /// The coordinator is not honest.
+    Evil {
+        when: When,
+        #[serde(rename = "do")]
+        deed: Deed,
+        /// About what; everything otherwise.
+        of: Option<Vec<Sort>>,
+        /// Towards which nodes; all otherwise.
+        towards: Option<Vec<usize>>,
+        /// How often it takes the occasion.
+        #[serde(default = "always")]
+        percent: u8,
+        /// For ever otherwise.
+        for_s: Option<Seconds>,
+    },
 }
 
 /// Where a crash falls.
@@ -84,6 +99,7 @@ impl Fault {
             Self::ClockJump { .. } => "clock_jump",
             Self::DiskFull { .. } => "disk_full",
             Self::Revoke { .. } => "revoke",
+            Self::Evil { .. } => "evil",
         }
     }
 
@@ -98,7 +114,8 @@ impl Fault {
             | Self::NoDirect { when, .. }
             | Self::ClockJump { when, .. }
             | Self::DiskFull { when, .. }
-            | Self::Revoke { when, .. } => *when,
+            | Self::Revoke { when, .. }
+            | Self::Evil { when, .. } => *when,
         }
     }
 
@@ -112,6 +129,7 @@ impl Fault {
             | Self::NoDirect { for_s, .. }
             | Self::ClockJump { for_s, .. }
             | Self::DiskFull { for_s, .. } => *for_s,
+            Self::Evil { for_s, .. } => for_s.unwrap_or_default(),
             Self::CutUplink { .. } | Self::CutLinks { .. } | Self::Revoke { .. } => Seconds::default(),
         }
     }
@@ -125,6 +143,7 @@ impl Fault {
             | Self::ClockJump { who, .. }
             | Self::DiskFull { who, .. } => vec![*who],
             Self::Partition { from, to, .. } => vec![*from, *to],
+            Self::Evil { towards, .. } => towards.iter().flatten().copied().map(Who::Node).collect(),
             Self::CutLinks { .. } | Self::NoDirect { .. } | Self::Revoke { .. } => Vec::new(),
         }
     }
@@ -133,4 +152,8 @@ impl Fault {
         let when = self.when();
         [when.at_s, when.every_s, when.until_s, Some(self.lasts())].into_iter().flatten().collect()
     }
+}
+
+fn always() -> u8 {
+    100
 }

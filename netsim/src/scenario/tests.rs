@@ -44,3 +44,15 @@ fn nonsense_is_refused_with_the_file_and_the_number() {
     assert_eq!(error(&text), "x.toml: a sweep names its host");
     assert!(error(&LEAST.replace("duration_s = 10", "duration_s = -1")).contains("a time is between"));
 }
+
+#[test]
+fn a_dishonest_coordinator_does_what_it_can_be_told_to_towards_nodes_that_are_there() {
+    let evil = |deed: &str, towards: &str| {
+        format!(
+            "{LEAST}[[fault]]\nkind = \"evil\"\ndo = \"{deed}\"\nwhen = {{ at_s = 1 }}\ntowards = {towards}\n"
+        )
+    };
+    Scenario::parse("x.toml", &evil("withhold", "[1]")).expect("a scenario");
+    assert!(error(&evil("sulk", "[1]")).contains("sulk"));
+    assert_eq!(error(&evil("withhold", "[2]")), "x.toml: there is no node 2: the last is 1");
+}
