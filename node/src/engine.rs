@@ -1,16 +1,18 @@
 //! One mesh's engine, on a thread of its own because a commit blocks.
 //!
-//! 1. [`Engine::collect`]  what has arrived: until idle, 256 inputs or 1 MiB
+//! 1. [`Engine::collect`]  what has arrived: until idle, or until the batch is full
 //! 2. [`Engine::take_in`]  each of it into the machine
 //! 3. [`Engine::drain`]    what the machine wants; its lookups are answered from the store at once
 //! 4. commit               every write of the batch in one transaction
 //! 5. [`Engine::act`]      only then transmit, reply and publish
 //!
+//! What is pure of that is [`Batch`](peerloom_proto::endpoint::Batch), which the simulator runs too.
 //! The next inputs gather while a commit waits for the disk, so groups need no timer. When a commit
 //! fails, nothing of its batch happened: the machine is rebuilt from the store, its links are closed,
 //! and every caller is told.
 
 mod handle;
+mod lookups;
 mod recover;
 mod settings;
 mod start;
@@ -22,14 +24,15 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use peerloom_proto::endpoint::{Endpoint, Input, LinkId, Output, Token, Write};
-use peerloom_proto::{MessageId, PeerId};
+use peerloom_proto::Now;
+use peerloom_proto::endpoint::{Batch, Endpoint, Fill, Input, LinkId, Output};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, info, info_span, warn};
 
 pub(crate) use self::handle::EngineHandle;
+use self::lookups::StoreLookups;
 use self::settings::Identity;
 pub(crate) use self::start::start;
 use self::view::Publisher;
@@ -69,11 +72,9 @@ struct Engine {
 
 /// What a batch has gathered beside the machine.
 #[derive(Default)]
-struct Batch {
-    writes: Vec<Write>,
+struct Beside {
     local: Vec<LocalWrite>,
-    acts: Vec<Output>,
-    /// Callers who only wrote beside the machine.
+    /// Callers who wrote nothing else.
     unasked: Vec<oneshot::Sender<Answers>>,
 }
 
@@ -89,12 +90,13 @@ impl Engine {
         info!("Mesh started.");
         loop {
             let Some(works) = self.collect() else { break };
-            let mut batch = Batch::default();
-            self.take_in(works, &mut batch);
-            let done = self.drain(&mut batch).and_then(|()| self.commit(&batch));
+            let now = self.clock.now();
+            let mut batch = Batch::begin(&mut self.endpoint, now);
+            let beside = self.take_in(now, works);
+            let done = self.drain(now, &mut batch).and_then(|()| self.commit(now, &batch, &beside));
             match done {
-                Ok(()) => self.act(batch),
-                Err(error) => self.recover(error, batch),
+                Ok(()) => self.act(batch, beside),
+                Err(error) => self.recover(error, beside),
             }
             if self.stop.is_some() {
                 break;
@@ -106,13 +108,14 @@ impl Engine {
     /// Waits for the first thing to do and takes what else is there. None when nobody can ask any more.
     fn collect(&mut self) -> Option<Vec<Work>> {
         let mut works = Vec::new();
-        let (mut inputs, mut bytes) = (self.follow_ups.len(), 0);
+        let mut fill = Fill::default();
+        fill.add(self.follow_ups.len(), 0);
         let wait = self.wait();
         if !wait.is_zero() {
             let received = self.runtime.block_on(async { timeout(wait, self.queue.recv()).await });
             match received {
                 Ok(Some(work)) => {
-                    work.weigh(&mut inputs, &mut bytes);
+                    work.weigh(&mut fill);
                     works.push(work);
                 }
                 Ok(None) => return None,
@@ -120,30 +123,21 @@ impl Engine {
                 Err(_) => return Some(works),
             }
         }
-        while inputs < BATCH_INPUTS_MAX && bytes < BATCH_BYTES_MAX {
+        while !fill.is_full() {
             let Ok(work) = self.queue.try_recv() else { break };
-            work.weigh(&mut inputs, &mut bytes);
+            work.weigh(&mut fill);
             works.push(work);
         }
         Some(works)
     }
 
-    /// How long there is nothing due. The runtime's timers stop while the machine sleeps and the
-    /// clock does not, so no wait is long.
+    /// How long there is nothing to do.
     fn wait(&self) -> Duration {
-        if !self.follow_ups.is_empty() {
-            return Duration::ZERO;
-        }
-        let now = self.clock.now();
-        let due = self.endpoint.poll_timeout(now);
-        due.map_or(WAIT_MAX, |due| due.since(now.monotonic).min(WAIT_MAX))
+        if self.follow_ups.is_empty() { self.endpoint.idle(self.clock.now()) } else { Duration::ZERO }
     }
 
-    fn take_in(&mut self, works: Vec<Work>, batch: &mut Batch) {
-        let now = self.clock.now();
-        if self.endpoint.poll_timeout(now).is_some_and(|due| due <= now.monotonic) {
-            self.endpoint.handle(now, Input::Timeout);
-        }
+    fn take_in(&mut self, now: Now, works: Vec<Work>) -> Beside {
+        let mut beside = Beside::default();
         for input in std::mem::take(&mut self.follow_ups) {
             self.endpoint.handle(now, input);
         }
@@ -168,9 +162,9 @@ impl Engine {
                     drop(room);
                 }
                 Work::Requests { requests, local, answer } => {
-                    batch.local.extend(local);
+                    beside.local.extend(local);
                     if requests.is_empty() {
-                        batch.unasked.push(answer);
+                        beside.unasked.push(answer);
                         continue;
                     }
                     let first = self.waiting.open(requests.len(), answer);
@@ -184,6 +178,7 @@ impl Engine {
                 }
             }
         }
+        beside
     }
 
     fn is_current(&self, source: Source) -> bool {
@@ -194,67 +189,19 @@ impl Engine {
         }
     }
 
-    /// Takes everything the machine wants, answering its lookups until it has none.
-    fn drain(&mut self, batch: &mut Batch) -> Result<(), StoreError> {
-        loop {
-            let now = self.clock.now();
-            self.endpoint.finish_batch(now);
-            let mut asked = Questions::default();
-            while let Some(output) = self.endpoint.poll_output() {
-                match output {
-                    Output::Write(write) => batch.writes.push(write),
-                    Output::LookupSent { token, id } => asked.sent.push((token, id)),
-                    Output::LookupSeen(keys) => asked.seen.push(keys),
-                    Output::Load(rows) => asked.rows.extend(rows),
-                    act @ (Output::ConnectUplink
-                    | Output::CloseUplink(_)
-                    | Output::SendUplink(_)
-                    | Output::SendLink(..)
-                    | Output::CloseLink(_)
-                    | Output::Expect { .. }
-                    | Output::Dial { .. }
-                    | Output::Forget(_)
-                    | Output::Reply(..)
-                    | Output::Event(_)) => batch.acts.push(act),
-                }
-            }
-            if asked.is_empty() {
-                return Ok(());
-            }
-            for input in self.answers(asked, batch)? {
-                self.endpoint.handle(now, input);
-            }
-        }
+    fn drain(&mut self, now: Now, batch: &mut Batch) -> Result<(), StoreError> {
+        let Self { runtime, writer, endpoint, .. } = self;
+        let writer = writer.as_mut().ok_or(StoreError::Missing)?;
+        batch.drain(endpoint, now, &mut StoreLookups { runtime, writer })
     }
 
-    fn answers(&mut self, asked: Questions, batch: &Batch) -> Result<Vec<Input>, StoreError> {
+    fn commit(&mut self, now: Now, batch: &Batch, beside: &Beside) -> Result<(), StoreError> {
         let writer = self.writer.as_mut().ok_or(StoreError::Missing)?;
-        self.runtime.block_on(async {
-            let mut inputs = Vec::new();
-            if !asked.sent.is_empty() {
-                let ids: Vec<_> = asked.sent.iter().map(|(_, id)| *id).collect();
-                let found = writer.sent(&ids).await?;
-                let answers = asked.sent.iter().zip(found);
-                inputs.extend(answers.map(|((token, _), rows)| Input::Sent { token: *token, rows }));
-            }
-            for keys in &asked.seen {
-                inputs.push(Input::Seen { rows: writer.seen(keys).await? });
-            }
-            if !asked.rows.is_empty() {
-                inputs.push(Input::Loaded(writer.load(&asked.rows, &batch.writes).await?));
-            }
-            Ok(inputs)
-        })
-    }
-
-    fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let wall = self.clock.now().wall;
-        let writer = self.writer.as_mut().ok_or(StoreError::Missing)?;
-        self.runtime.block_on(writer.commit(&batch.writes, &batch.local, wall))
+        self.runtime.block_on(writer.commit(&batch.writes, &beside.local, now.wall))
     }
 
     /// Carries out what had to wait for the disk, in the machine's order.
-    fn act(&mut self, batch: Batch) {
+    fn act(&mut self, batch: Batch, beside: Beside) {
         if !batch.writes.is_empty() {
             self.failures = 0;
         }
@@ -297,7 +244,7 @@ impl Engine {
                 | Output::Load(_)) => unreachable!("drained before the commit: {lookup:?}"),
             }
         }
-        for answer in batch.unasked {
+        for answer in beside.unasked {
             waiting::answer(answer, Ok(Vec::new()));
         }
         self.publisher.publish(&self.endpoint);
@@ -330,29 +277,6 @@ impl Engine {
         }
     }
 }
-
-/// What the machine asks of the store in the middle of a batch.
-#[derive(Default)]
-struct Questions {
-    sent: Vec<(Token, MessageId)>,
-    seen: Vec<Vec<(PeerId, MessageId)>>,
-    rows: Vec<u64>,
-}
-
-impl Questions {
-    fn is_empty(&self) -> bool {
-        self.sent.is_empty() && self.seen.is_empty() && self.rows.is_empty()
-    }
-}
-
-/// Inputs of one batch: beyond it the commit would keep the first waiting.
-const BATCH_INPUTS_MAX: usize = 256;
-
-/// Bytes of frames in one batch, for the same reason.
-const BATCH_BYTES_MAX: usize = 1 << 20;
-
-/// The longest sleep: how late a deadline may be noticed after a suspend.
-const WAIT_MAX: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

@@ -1,20 +1,22 @@
 //! The node's machine for one mesh: inputs, outputs, one deadline. Pure: the host brings bytes, both
 //! clocks and a seed; it owns sockets and disk.
 //!
-//! A batch goes like this. The host calls [`Endpoint::handle`] for each input that has arrived, then
-//! [`Endpoint::finish_batch`], and drains [`Endpoint::poll_output`]. Lookups among the outputs are
-//! answered at once with further inputs and another `finish_batch`, until there are none. Then every
-//! [`Output::Write`] is committed in one transaction, and only then is the rest carried out.
+//! A batch goes like this. The host begins a [`Batch`], calls [`Endpoint::handle`] for each input that
+//! has arrived, and lets the batch drain the machine: lookups among the outputs are answered at once with
+//! further inputs, until there are none. Then its writes are committed in one transaction, and only then
+//! is the rest carried out.
 //!
 //! This file dispatches. [`send`](crate::send) and [`receive`](crate::receive) narrate the two
 //! directions; `uplink`, `links`, `chain` are the sub-machines they rest on.
 
+mod batch;
 mod input;
 mod output;
 mod rows;
 
 use std::collections::{BTreeSet, VecDeque};
 
+pub use batch::{Batch, Fill, Lookups};
 pub use input::{Input, LinkId, LogChange, OpenedLink, Request, Send, Token};
 pub use output::{Event, Output, PingSample, Refusal, Reply, UplinkStatus};
 pub use rows::{

@@ -199,12 +199,8 @@ impl NodeDisk {
         keys.iter().map(find).collect()
     }
 
-    /// Rows of the batch that is about to be written, else of the disk.
-    pub(crate) fn load(&self, rows: &[Row], unwritten: &[Write]) -> Vec<OutboxRow> {
-        let fresh = |wanted: Row| {
-            unwritten.iter().find_map(|write| match_row(write, wanted)).or_else(|| self.outbox.get(&wanted))
-        };
-        rows.iter().filter_map(|row| fresh(*row).cloned()).collect()
+    pub(crate) fn load(&self, rows: &[Row]) -> Vec<OutboxRow> {
+        rows.iter().filter_map(|row| self.outbox.get(row).cloned()).collect()
     }
 
     // What a machine is rebuilt from.
@@ -333,8 +329,4 @@ impl Sectors for Write {
             | Self::Unhold(_) => None,
         }
     }
-}
-
-fn match_row(write: &Write, wanted: Row) -> Option<&OutboxRow> {
-    if let Write::Outbox(row) = write { (row.row == wanted).then_some(row) } else { None }
 }

@@ -1,10 +1,11 @@
-//! A node's batches, in the order of `node/engine`: collect, take in, drain, commit, act. A commit takes
-//! time, in which inputs gather.
+//! A node's batches, in the order of `node/engine` and by the same [`Batch`]: collect, take in, drain,
+//! commit, act. A commit takes time, in which inputs gather.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use peerloom_proto::Now;
-use peerloom_proto::endpoint::{Endpoint, Input, Output, Write};
+use peerloom_proto::endpoint::{Batch, Fill, Input, Lookups, OutboxRow, Row, SeenRow, SentRow, Write};
+use peerloom_proto::{MessageId, PeerId};
 
 use crate::disk::{NodeDisk, Recovery, Unique};
 use crate::model::Fact;
@@ -14,19 +15,13 @@ use crate::queue::Event;
 use crate::scenario::Moment;
 use crate::world::World;
 
-/// What one batch gathered.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    writes: Vec<Write>,
-    acts: Vec<Output>,
+/// A batch whose commit the disk works on.
+#[derive(Debug)]
+pub(super) struct Open {
+    batch: Batch,
+    /// Its process ends with it.
     stops: bool,
 }
-
-/// Inputs of one batch, as the engine takes them.
-const BATCH_INPUTS_MAX: usize = 256;
-
-/// The engine sleeps no longer.
-const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Under a planted fault one commit in so many is synced.
 pub(super) const SYNCED_COMMIT: u64 = 8;
@@ -37,15 +32,10 @@ impl World {
         let (real, now) = (self.queue.now(), self.node_now(node));
         let it = &mut self.nodes[node];
         let Some(process) = &mut it.process else { return };
-        if process.batch.is_some() || process.refusing {
+        if process.open.is_some() || process.refusing {
             return;
         }
-        let due = if process.inputs.is_empty() {
-            let due = process.endpoint.poll_timeout(now).map(|due| real + due.since(now.monotonic));
-            due.map_or(real + WAIT_MAX, |due| due.min(real + WAIT_MAX))
-        } else {
-            real
-        };
+        let due = if process.inputs.is_empty() { real + process.endpoint.idle(now) } else { real };
         if process.wakes_at != Some(due) {
             process.wakes_at = Some(due);
             it.serial += 1;
@@ -61,27 +51,26 @@ impl World {
         let now = self.node_now(node);
         let unique = self.unique();
         let it = &mut self.nodes[node];
-        let Some(process) =
-            it.process.as_mut().filter(|process| process.batch.is_none() && !process.refusing)
+        let Some(process) = it.process.as_mut().filter(|process| process.open.is_none() && !process.refusing)
         else {
             return;
         };
         process.wakes_at = None;
-        let mut batch = Batch::default();
-        if process.endpoint.poll_timeout(now).is_some_and(|due| due <= now.monotonic) {
-            process.endpoint.handle(now, Input::Timeout);
-        }
-        let count = process.inputs.len().min(BATCH_INPUTS_MAX);
-        for input in process.inputs.drain(..count) {
-            batch.stops |= matches!(input, Input::Stop);
+        let mut open = Open { batch: Batch::begin(&mut process.endpoint, now), stops: false };
+        let mut fill = Fill::default();
+        while !fill.is_full()
+            && let Some(input) = process.inputs.pop_front()
+        {
+            fill.add(1, frame_bytes(&input));
+            open.stops |= matches!(input, Input::Stop);
             process.endpoint.handle(now, input);
         }
-        drain(&mut process.endpoint, &it.disk, now, unique, &mut batch);
-        if batch.writes.is_empty() {
-            return self.finish_batch(node, batch);
+        let Ok(()) = open.batch.drain(&mut process.endpoint, now, &mut Disk { disk: &it.disk, unique });
+        if open.batch.writes.is_empty() {
+            return self.finish_batch(node, open);
         }
         if self.is_planted(Mutant::ActsEarly) {
-            let acts = std::mem::take(&mut batch.acts);
+            let acts = std::mem::take(&mut open.batch.acts);
             acts.into_iter().for_each(|act| self.act(node, act));
         }
         let longest = Duration::from_millis(self.scenario.topology.commit_ms);
@@ -89,7 +78,7 @@ impl World {
         let takes = it.chance.between(longest / 5, longest);
         let life = it.life;
         if let Some(process) = &mut it.process {
-            process.batch = Some(batch);
+            process.open = Some(open);
             self.queue.after(takes, Event::NodeCommits { node, life });
         }
     }
@@ -100,9 +89,9 @@ impl World {
         if it.life != life {
             return;
         }
-        let Some(process) = it.process.as_mut().filter(|process| process.batch.is_some()) else { return };
+        let Some(process) = it.process.as_mut().filter(|process| process.open.is_some()) else { return };
         if it.full > 0 {
-            process.batch = None;
+            process.open = None;
             return self.node_store_failed(node);
         }
         it.commits += 1;
@@ -113,17 +102,17 @@ impl World {
         if let Some((Moment::During, away)) = crash {
             return self.kill_node(node, away);
         }
-        let batch = self.nodes[node].process.as_mut().and_then(|process| process.batch.take());
-        let batch = batch.expect("a commit ends while its batch waits");
+        let open = self.nodes[node].process.as_mut().and_then(|process| process.open.take());
+        let open = open.expect("a commit ends while its batch waits");
         if let Some((Moment::Before, away)) = crash {
             return self.kill_node(node, away);
         }
-        self.node_syncs(node, &batch.writes);
-        self.node_commit(node, &batch.writes);
+        self.node_syncs(node, &open.batch.writes);
+        self.node_commit(node, &open.batch.writes);
         if let Some((Moment::After, away)) = crash {
             return self.kill_node(node, away);
         }
-        self.finish_batch(node, batch);
+        self.finish_batch(node, open);
     }
 
     /// Every commit ends with a sync; under a planted fault few do.
@@ -141,8 +130,8 @@ impl World {
     pub(super) fn node_recovers(&mut self, node: usize) {
         let (recovery, unique) = (self.recovery(), self.unique());
         let it = &mut self.nodes[node];
-        let batch = it.process.as_mut().and_then(|process| process.batch.take());
-        let found = it.journal.recover(batch.map(|batch| batch.writes), recovery);
+        let open = it.process.as_mut().and_then(|process| process.open.take());
+        let found = it.journal.recover(open.map(|open| open.batch.writes), recovery);
         if let Some(synced) = found.synced {
             it.disk = synced;
         }
@@ -213,11 +202,11 @@ impl World {
         }
     }
 
-    fn finish_batch(&mut self, node: usize, batch: Batch) {
-        for act in batch.acts {
+    fn finish_batch(&mut self, node: usize, open: Open) {
+        for act in open.batch.acts {
             self.act(node, act);
         }
-        if batch.stops
+        if open.stops
             && let Some(away) = self.nodes[node].process.as_ref().and_then(|process| process.stop_for)
         {
             return self.kill_node(node, away);
@@ -226,35 +215,31 @@ impl World {
     }
 }
 
-/// Takes everything the machine wants, answering its lookups from the disk until it has none.
-fn drain(endpoint: &mut Endpoint, disk: &NodeDisk, now: Now, unique: Unique, batch: &mut Batch) {
-    loop {
-        endpoint.finish_batch(now);
-        let mut answers = Vec::new();
-        while let Some(output) = endpoint.poll_output() {
-            match output {
-                Output::Write(write) => batch.writes.push(write),
-                Output::LookupSent { token, id } => answers.push(Input::Sent { token, rows: disk.sent(id) }),
-                Output::LookupSeen(keys) if unique == Unique::Forgotten => {
-                    answers.push(Input::Seen { rows: vec![None; keys.len()] });
-                }
-                Output::LookupSeen(keys) => answers.push(Input::Seen { rows: disk.seen(&keys) }),
-                Output::Load(rows) => answers.push(Input::Loaded(disk.load(&rows, &batch.writes))),
-                act @ (Output::ConnectUplink
-                | Output::CloseUplink(_)
-                | Output::SendUplink(_)
-                | Output::SendLink(..)
-                | Output::CloseLink(_)
-                | Output::Expect { .. }
-                | Output::Dial { .. }
-                | Output::Forget(_)
-                | Output::Reply(..)
-                | Output::Event(_)) => batch.acts.push(act),
-            }
-        }
-        if answers.is_empty() {
-            return;
-        }
-        answers.into_iter().for_each(|answer| endpoint.handle(now, answer));
+/// A node's disk as a batch asks it.
+struct Disk<'a> {
+    disk: &'a NodeDisk,
+    unique: Unique,
+}
+
+impl Lookups for Disk<'_> {
+    type Error = Infallible;
+
+    fn sent(&mut self, ids: &[MessageId]) -> Result<Vec<Vec<SentRow>>, Infallible> {
+        Ok(ids.iter().map(|id| self.disk.sent(*id)).collect())
     }
+
+    fn seen(&mut self, keys: &[(PeerId, MessageId)]) -> Result<Vec<Option<SeenRow>>, Infallible> {
+        match self.unique {
+            Unique::Held => Ok(self.disk.seen(keys)),
+            Unique::Forgotten => Ok(vec![None; keys.len()]),
+        }
+    }
+
+    fn load(&mut self, rows: &[Row]) -> Result<Vec<OutboxRow>, Infallible> {
+        Ok(self.disk.load(rows))
+    }
+}
+
+fn frame_bytes(input: &Input) -> usize {
+    if let Input::UplinkFrame(frame) | Input::LinkFrame(_, frame) = input { frame.len() } else { 0 }
 }

@@ -9,7 +9,7 @@ use peerloom_proto::{
     CertHash, ConnId, Generation, Head, IdentityKey, InstanceId, Now, PeerId, Roster, WireEntry,
 };
 
-use super::batch::Batch;
+use super::batch::Open;
 use super::clocks;
 use crate::chance::{Chance, seed_for};
 use crate::disk::{Journal, NodeDisk};
@@ -65,7 +65,7 @@ pub(crate) struct Process {
     /// Its store failed and is not open again.
     pub(crate) refusing: bool,
     started: Duration,
-    pub(super) batch: Option<Batch>,
+    pub(super) open: Option<Open>,
     pub(super) wakes_at: Option<Duration>,
     /// How long it will be away, once it was asked to end.
     pub(crate) stop_for: Option<Duration>,
@@ -137,7 +137,7 @@ impl World {
             cert,
             refusing: false,
             started,
-            batch: None,
+            open: None,
             wakes_at: None,
             stop_for: None,
             failures: 0,

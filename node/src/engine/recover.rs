@@ -8,21 +8,21 @@ use tokio::time::timeout;
 use tracing::{debug, error};
 
 use super::work::Work;
-use super::{Batch, Engine, waiting};
+use super::{Beside, Engine, waiting};
 use crate::mesh::EngineError;
 use crate::store::{StoreError, Writer};
 
 impl Engine {
     /// Nothing of the batch happened. The machine has to forget it too, so it is rebuilt from the
     /// store; what it was about to transmit was not, and what it had transmitted is in the outbox.
-    pub(super) fn recover(&mut self, failure: StoreError, batch: Batch) {
+    pub(super) fn recover(&mut self, failure: StoreError, beside: Beside) {
         let is_full = matches!(failure, StoreError::Full);
         let reason = if is_full { EngineError::DiskFull } else { EngineError::Store(Arc::new(failure)) };
         self.failures = self.failures.saturating_add(1);
         if self.failures == 1 {
             error!(error = %reason, "A batch was not recorded; nothing of it was sent or acknowledged.");
         }
-        for answer in batch.unasked {
+        for answer in beside.unasked {
             waiting::answer(answer, Err(reason.clone()));
         }
         self.waiting.fail_all(&reason);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use peerloom_proto::endpoint::{Input, LinkId, Reply, Request};
+use peerloom_proto::endpoint::{Fill, Input, LinkId, Reply, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::mesh::EngineError;
@@ -103,14 +103,11 @@ const FRAME_BYTES_MAX: usize = 16 << 20;
 
 impl Work {
     /// Adds what this counts for in a batch.
-    pub(super) fn weigh(&self, inputs: &mut usize, bytes: &mut usize) {
+    pub(super) fn weigh(&self, fill: &mut Fill) {
         match self {
-            Self::Input { .. } | Self::Stop(_) => *inputs += 1,
-            Self::Frames { frames, .. } => {
-                *inputs += frames.len();
-                *bytes += frames.iter().map(Bytes::len).sum::<usize>();
-            }
-            Self::Requests { requests, local, .. } => *inputs += requests.len() + local.len(),
+            Self::Input { .. } | Self::Stop(_) => fill.add(1, 0),
+            Self::Frames { frames, .. } => fill.add(frames.len(), frames.iter().map(Bytes::len).sum()),
+            Self::Requests { requests, local, .. } => fill.add(requests.len() + local.len(), 0),
         }
     }
 }

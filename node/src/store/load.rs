@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use peerloom_proto::endpoint::{HeldPrekey, HeldRow, OutboxRow, OutboxState, SeenRow, SentRow, Write};
+use peerloom_proto::endpoint::{HeldPrekey, HeldRow, OutboxRow, OutboxState, SeenRow, SentRow};
 use peerloom_proto::wire::SignedBytes;
 use peerloom_proto::{
     BoxSecretKey, EnvHash, Fingerprint, Generation, Kid, Message, MessageId, PeerId, Signature, UnixMs,
@@ -182,23 +182,14 @@ impl Writer {
         Ok(found)
     }
 
-    /// Outbox rows, whole: from the batch that is about to be written, else from the file. Rows that
-    /// are gone are left out.
-    pub async fn load(&mut self, rows: &[u64], unwritten: &[Write]) -> Result<Vec<OutboxRow>, StoreError> {
+    /// Outbox rows, whole. Rows that are gone are left out.
+    pub async fn load(&mut self, rows: &[u64]) -> Result<Vec<OutboxRow>, StoreError> {
         let mut found = Vec::new();
-        let mut stored = Vec::new();
-        for wanted in rows {
-            let fresh = unwritten.iter().find_map(|write| match_row(write, *wanted));
-            match fresh {
-                Some(row) => found.push(row),
-                None => stored.push(int(*wanted)),
-            }
-        }
-        for chunk in stored.chunks(LOOKUPS_MAX) {
+        for chunk in rows.chunks(LOOKUPS_MAX) {
             let sql = format!("{OUTBOX_ROWS} WHERE outbox_payload.row IN ({})", tuples(chunk.len(), "?"));
             let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
             for row in chunk {
-                query = query.bind(*row);
+                query = query.bind(int(*row));
             }
             for row in query.fetch_all(&mut self.conn).await? {
                 found.push(outbox_row(&row)?);
@@ -210,10 +201,6 @@ impl Writer {
 
 /// Keys of one lookup query; three variables each stay far below SQLite's 32,766.
 const LOOKUPS_MAX: usize = 256;
-
-fn match_row(write: &Write, wanted: u64) -> Option<OutboxRow> {
-    if let Write::Outbox(row) = write { (row.row == wanted).then(|| row.clone()) } else { None }
-}
 
 fn tuples(count: usize, tuple: &str) -> String {
     vec![tuple; count].join(",")

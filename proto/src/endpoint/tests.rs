@@ -188,6 +188,20 @@ fn an_outbox_beyond_the_memory_budget_is_read_back_from_the_store() {
 }
 
 #[test]
+fn what_is_too_large_to_keep_is_sent_from_the_batch_that_writes_it() {
+    let mut world = World::new(2, Direct::Blocked);
+    world.settle();
+    world.nodes[ALICE].endpoint.delivery.held_bytes_max = 0;
+
+    let id = world.send(ALICE, BOB, "no room in memory");
+
+    assert_eq!(world.nodes[ALICE].disk.loads, 0, "the store does not have it yet");
+    assert!(!world.endpoint(ALICE).delivery.waits_for_store());
+    world.settle();
+    assert_eq!(world.state(ALICE, id, BOB), OutboxState::Stored);
+}
+
+#[test]
 fn an_outbox_with_too_many_bytes_takes_no_more() {
     let mut world = World::new(2, Direct::Blocked);
     world.coordinator_down();

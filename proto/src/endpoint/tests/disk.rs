@@ -2,11 +2,12 @@
 //! would be a failed transaction of the real store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 
 use bytes::Bytes;
 
 use crate::endpoint::{
-    HeldPrekey, HeldRow, InboxRow, OutboxRow, OutboxState, Row, SeenRow, SentRow, SurfacedRow, Write,
+    HeldPrekey, HeldRow, InboxRow, Lookups, OutboxRow, OutboxState, Row, SeenRow, SentRow, SurfacedRow, Write,
 };
 use crate::id::{EnvHash, Fingerprint, Generation, Kid, MessageId, PeerId};
 use crate::time::UnixMs;
@@ -26,6 +27,8 @@ pub(super) struct Disk {
     revocations: Vec<SignedBytes>,
     on_hold: BTreeSet<PeerId>,
     floor: UnixMs,
+    /// How often rows were read whole.
+    pub(super) loads: usize,
 }
 
 impl Disk {
@@ -114,31 +117,6 @@ impl Disk {
 
     fn position_is_free(&self, position: u64) -> bool {
         self.inbox.values().all(|row| row.position != Some(position))
-    }
-
-    pub(super) fn sent(&self, id: MessageId) -> Vec<SentRow> {
-        let rows = self.outbox.values().filter(|row| row.id == id);
-        rows.map(|row| SentRow {
-            to: row.to,
-            fp: row.fp,
-            state: row.state.clone(),
-            retired: self.retired.contains_key(&row.row),
-        })
-        .collect()
-    }
-
-    pub(super) fn seen(&self, keys: &[(PeerId, MessageId)]) -> Vec<Option<SeenRow>> {
-        let find = |(from, id): &(PeerId, MessageId)| {
-            // What the floor covers may be forgotten, so it is.
-            let same = |row: &&InboxRow| row.from == *from && row.id == *id && row.exp > self.floor;
-            let row = self.inbox.values().find(same)?;
-            Some(SeenRow { fp: row.fp, surfaced: self.surfaced.contains(&row.row) })
-        };
-        keys.iter().map(find).collect()
-    }
-
-    pub(super) fn load(&self, rows: &[Row]) -> Vec<OutboxRow> {
-        rows.iter().filter_map(|row| self.outbox.get(row).cloned()).collect()
     }
 
     /// Unsettled rows as a restart finds them: without bytes and content, as large stores do it.
@@ -237,5 +215,38 @@ impl Disk {
     pub(super) fn sealed(&self, id: MessageId) -> (Fingerprint, EnvHash, u32) {
         let row = self.outbox.values().find(|row| row.id == id).expect("the message is in the outbox");
         (row.fp, row.env_hash, row.seals)
+    }
+}
+
+impl Lookups for Disk {
+    type Error = Infallible;
+
+    fn sent(&mut self, ids: &[MessageId]) -> Result<Vec<Vec<SentRow>>, Infallible> {
+        let rows = |id: &MessageId| {
+            let rows = self.outbox.values().filter(|row| row.id == *id);
+            rows.map(|row| SentRow {
+                to: row.to,
+                fp: row.fp,
+                state: row.state.clone(),
+                retired: self.retired.contains_key(&row.row),
+            })
+            .collect()
+        };
+        Ok(ids.iter().map(rows).collect())
+    }
+
+    fn seen(&mut self, keys: &[(PeerId, MessageId)]) -> Result<Vec<Option<SeenRow>>, Infallible> {
+        let find = |(from, id): &(PeerId, MessageId)| {
+            // What the floor covers may be forgotten, so it is.
+            let same = |row: &&InboxRow| row.from == *from && row.id == *id && row.exp > self.floor;
+            let row = self.inbox.values().find(same)?;
+            Some(SeenRow { fp: row.fp, surfaced: self.surfaced.contains(&row.row) })
+        };
+        Ok(keys.iter().map(find).collect())
+    }
+
+    fn load(&mut self, rows: &[Row]) -> Result<Vec<OutboxRow>, Infallible> {
+        self.loads += 1;
+        Ok(rows.iter().filter_map(|row| self.outbox.get(row).cloned()).collect())
     }
 }

@@ -415,10 +415,8 @@ impl World {
             if !it.running {
                 continue;
             }
-            if it.endpoint.poll_timeout(now).is_some_and(|at| at <= now.monotonic) {
-                it.inputs.push_back(Input::Timeout);
-            }
-            if !it.inputs.is_empty() {
+            let is_due = it.endpoint.poll_timeout(now).is_some_and(|at| at <= now.monotonic);
+            if is_due || !it.inputs.is_empty() {
                 self.run_batch(node);
             }
         }

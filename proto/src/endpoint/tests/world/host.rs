@@ -6,7 +6,7 @@ use super::super::coordinator::Act;
 use super::super::mesh::{EXPORTER, cert};
 use super::{Crash, Direct, Half, Happening, LINK_DELAY, RELAY_DELAY, World};
 use crate::bind::BindTransport;
-use crate::endpoint::{Input, LinkId, OpenedLink, Output};
+use crate::endpoint::{Batch, Input, LinkId, OpenedLink, Output};
 use crate::envelope::UnverifiedEnvelope;
 use crate::id::{CertHash, ConnId};
 use crate::wire::OnLink;
@@ -109,47 +109,20 @@ impl World {
         let it = &mut self.nodes[node];
         let batch = it.batches;
         it.batches += 1;
+        let mut gathered = Batch::begin(&mut it.endpoint, now);
         for input in std::mem::take(&mut it.inputs) {
             it.endpoint.handle(now, input);
         }
-        let (mut writes, mut outputs) = (Vec::new(), Vec::new());
-        loop {
-            it.endpoint.finish_batch(now);
-            let mut answers = Vec::new();
-            while let Some(output) = it.endpoint.poll_output() {
-                match output {
-                    Output::Write(write) => writes.push(write),
-                    Output::LookupSent { token, id } => {
-                        answers.push(Input::Sent { token, rows: it.disk.sent(id) });
-                    }
-                    Output::LookupSeen(keys) => answers.push(Input::Seen { rows: it.disk.seen(&keys) }),
-                    Output::Load(rows) => answers.push(Input::Loaded(it.disk.load(&rows))),
-                    later @ (Output::ConnectUplink
-                    | Output::CloseUplink(_)
-                    | Output::SendUplink(_)
-                    | Output::SendLink(..)
-                    | Output::CloseLink(_)
-                    | Output::Expect { .. }
-                    | Output::Dial { .. }
-                    | Output::Forget(_)
-                    | Output::Reply(..)
-                    | Output::Event(_)) => outputs.push(later),
-                }
-            }
-            if answers.is_empty() {
-                break;
-            }
-            answers.into_iter().for_each(|answer| it.endpoint.handle(now, answer));
-        }
+        let Ok(()) = gathered.drain(&mut it.endpoint, now, &mut it.disk);
         let crash = it.crash_at.filter(|(at, _)| *at == batch).map(|(_, crash)| crash);
         if crash == Some(Crash::BeforeCommit) {
             return self.restart(node);
         }
-        it.disk.commit(writes);
+        it.disk.commit(gathered.writes);
         if crash == Some(Crash::AfterCommit) {
             return self.restart(node);
         }
-        outputs.into_iter().for_each(|output| self.act(node, output));
+        gathered.acts.into_iter().for_each(|output| self.act(node, output));
     }
 
     fn act(&mut self, node: usize, output: Output) {
