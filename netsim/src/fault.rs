@@ -14,9 +14,11 @@ use crate::world::World;
 /// One side of a fault: it begins, or it ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Turn {
-    fault: usize,
-    hosts: [Place; 2],
-    begins: bool,
+    pub(crate) at: Duration,
+    /// Its place among the scenario's faults.
+    pub(crate) fault: usize,
+    pub(crate) hosts: [Place; 2],
+    pub(crate) begins: bool,
 }
 
 impl World {
@@ -32,7 +34,7 @@ impl World {
                 over = over.max(ends);
                 for (at, begins) in [(at, true), (ends, false)] {
                     let index = self.plan.len();
-                    self.plan.push(Turn { fault: number, hosts, begins });
+                    self.plan.push(Turn { at, fault: number, hosts, begins });
                     self.queue.at(at, Event::Fault { index });
                 }
             }
@@ -62,7 +64,7 @@ impl World {
 
     /// A fault begins or ends.
     pub(crate) fn fault(&mut self, index: usize) {
-        let Turn { fault: number, hosts: [host, other], begins } = self.plan[index].clone();
+        let Turn { at: _, fault: number, hosts: [host, other], begins } = self.plan[index].clone();
         let fault = self.scenario.faults[number].clone();
         if begins {
             *self.tally.faults.entry(fault.name()).or_default() += 1;

@@ -24,6 +24,7 @@ mod check;
 mod history;
 mod model;
 mod replay;
+mod shrink;
 mod simulate;
 mod trace;
 mod verdict;
@@ -48,6 +49,8 @@ enum Command {
     Run(simulate::RunArgs),
     /// Runs a scenario twice, compares the two, and shows the last happenings.
     Replay(simulate::RunArgs),
+    /// Makes a run that fails smaller while it fails the same way, and writes it as a scenario.
+    Shrink(shrink::ShrinkArgs),
     /// Runs random scenarios with random seeds until one fails or the time is over.
     Swarm(simulate::SwarmArgs),
 }
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Bench(args) => bench::main(&args),
         Command::Run(args) => simulate::run(&args),
         Command::Replay(args) => simulate::replay(&args),
+        Command::Shrink(args) => shrink::main(&args),
         Command::Swarm(args) => simulate::swarm(&args),
     }
 }

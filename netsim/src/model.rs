@@ -12,6 +12,10 @@ use crate::network::Place;
 /// A message that a program wants to send.
 #[derive(Clone, Debug)]
 pub(crate) struct Planned {
+    /// When it is handed over first.
+    pub(crate) at: Duration,
+    /// What its id, its text and its priority follow from.
+    pub(crate) number: usize,
     pub(crate) id: MessageId,
     pub(crate) from: usize,
     pub(crate) to: usize,

@@ -22,3 +22,12 @@ pub(crate) enum Mutant {
     /// The coordinator's store deletes no mail.
     KeepsMail,
 }
+
+#[cfg(feature = "mutants")]
+impl Mutant {
+    /// Its word on the command line.
+    pub(crate) fn word(self) -> String {
+        let value = clap::ValueEnum::to_possible_value(&self).expect("no mutant is skipped");
+        value.get_name().to_owned()
+    }
+}

@@ -67,7 +67,8 @@ impl Report {
     /// The one line that makes this run happen again.
     pub(crate) fn replay_line(&self, path: &Path) -> String {
         let crash = self.options.crash_at.map_or_else(String::new, |commit| format!(" --crash-at {commit}"));
-        format!("replay: netsim run {} --seed {:#x}{crash}", path.display(), self.options.seed)
+        let mutant = planted(self.options);
+        format!("replay: netsim run {} --seed {:#x}{crash}{mutant}", path.display(), self.options.seed)
     }
 
     /// For people.
@@ -120,6 +121,16 @@ impl Report {
             replay: self.failed().then(|| self.replay_line(path)),
         })
     }
+}
+
+#[cfg(feature = "mutants")]
+fn planted(options: Options) -> String {
+    options.mutant.map_or_else(String::new, |mutant| format!(" --mutant {}", mutant.word()))
+}
+
+#[cfg(not(feature = "mutants"))]
+fn planted(_: Options) -> String {
+    String::new()
 }
 
 /// Violations a report spells out; one cause often has hundreds.

@@ -4,6 +4,7 @@
 mod evil;
 mod expect;
 mod fault;
+mod list;
 
 use std::fmt;
 use std::path::Path;
@@ -15,6 +16,7 @@ use serde::de::{Deserializer, Visitor};
 pub(crate) use self::evil::{Deed, Sort};
 pub(crate) use self::expect::{Delivered, Expect};
 pub(crate) use self::fault::{Direction, Fault, Moment, When};
+use self::list::Listed;
 
 /// Why a file is no scenario.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +84,12 @@ pub(crate) struct Millis {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Workload {
+    /// How many are drawn.
+    #[serde(default)]
     pub(crate) messages: usize,
+    /// Others, named one by one.
+    #[serde(default)]
+    list: Vec<Listed>,
     #[serde(default)]
     pub(crate) from_s: Seconds,
     /// The end of the scenario's duration otherwise.
@@ -190,8 +197,10 @@ impl Scenario {
         if self.workload.burst == 0 {
             return Err("a burst is at least one message".to_owned());
         }
+        self.workload.check_list()?;
         let listed = [&self.workload.senders, &self.workload.recipients];
         let listed = listed.into_iter().flatten().flatten().copied();
+        let listed = listed.chain(self.workload.list.iter().flat_map(|listed| [listed.from, listed.to]));
         let revoking = self.faults.iter().filter_map(|fault| match fault {
             Fault::Revoke { by, target, .. } => Some([*by, *target]),
             Fault::Stop { .. }
@@ -216,6 +225,7 @@ impl Scenario {
         let times = [self.duration_s, self.settle_s, self.workload.from_s].into_iter();
         let times = times.chain(self.workload.until_s).chain(self.workload.life_s);
         let times = times.chain(self.faults.iter().flat_map(Fault::times));
+        let times = times.chain(self.workload.list.iter().map(|listed| listed.at_s));
         if times.map(|time| time.0).any(|time| !(0.0..=SECONDS_MAX).contains(&time)) {
             return Err(format!("a time is between 0 and {SECONDS_MAX} s"));
         }

@@ -115,7 +115,7 @@ pub(crate) fn swarm(args: &SwarmArgs) -> ExitCode {
 }
 
 /// What a wrong invocation exits with.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 
 impl RunArgs {
     #[cfg(feature = "mutants")]
@@ -129,7 +129,7 @@ impl RunArgs {
     }
 }
 
-fn with_scenario(path: &Path, act: impl FnOnce(&Scenario) -> ExitCode) -> ExitCode {
+pub(crate) fn with_scenario(path: &Path, act: impl FnOnce(&Scenario) -> ExitCode) -> ExitCode {
     match Scenario::read(path) {
         Ok(scenario) => act(&scenario),
         Err(error) => refuse(&error),
@@ -166,7 +166,7 @@ fn print_report(args: &RunArgs, scenario: &Scenario, report: &Report) -> ExitCod
 }
 
 /// Prints a line; who closed the pipe needs no more of them.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     if writeln!(std::io::stdout(), "{text}").is_err() {
         std::io::stderr().flush().unwrap_or_default();
     }
@@ -182,7 +182,7 @@ pub(crate) fn files_in(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn parse_seed(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_seed(text: &str) -> Result<u64, String> {
     let parsed = match text.strip_prefix("0x") {
         Some(hex) => u64::from_str_radix(hex, 16),
         None => text.parse(),
@@ -190,7 +190,7 @@ fn parse_seed(text: &str) -> Result<u64, String> {
     parsed.map_err(|_| "a seed is a number of 64 bits, decimal or 0x".to_owned())
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
     let number: Option<u64> = text[..text.len() - unit.len()].parse().ok();
     let scale = match unit {

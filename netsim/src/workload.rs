@@ -18,8 +18,16 @@ use crate::world::World;
 const PROGRAM_RETRY: Duration = Duration::from_secs(1);
 
 impl World {
-    /// Draws every message of the run: when, from whom, to whom.
+    /// Plans every message of the run: when, from whom, to whom.
     pub(crate) fn plan_messages(&mut self) {
+        self.draw_messages();
+        for (number, listed) in self.scenario.workload.clone().listed() {
+            self.plan_message(listed.at_s.duration(), number, listed.from, listed.to);
+        }
+        self.unanswered = self.history.messages.len();
+    }
+
+    fn draw_messages(&mut self) {
         let workload = self.scenario.workload.clone();
         let mut chance = Chance::new(self.seed, "workload", "messages");
         let everybody: Vec<usize> = (0..self.nodes.len()).collect();
@@ -38,16 +46,20 @@ impl World {
             }
             let to = others[chance.below(others.len())];
             for _ in 0..workload.burst.min(workload.messages - number) {
-                let id = seed_for(self.seed, &format!("message {number}"), "id");
-                let id = MessageId(*id.first_chunk().expect("a hash has sixteen bytes"));
-                let text = format!("{number} {:.<width$}", "", width = workload.bytes);
-                self.by_id.insert(id, number);
-                self.history.messages.push(Planned { id, from: sender, to, text });
-                self.queue.at(at, Event::Submits { message: number });
+                self.plan_message(at, number, sender, to);
                 number += 1;
             }
         }
-        self.unanswered = number;
+    }
+
+    fn plan_message(&mut self, at: Duration, number: usize, from: usize, to: usize) {
+        let id = seed_for(self.seed, &format!("message {number}"), "id");
+        let id = MessageId(*id.first_chunk().expect("a hash has sixteen bytes"));
+        let text = format!("{number} {:.<width$}", "", width = self.scenario.workload.bytes);
+        let message = self.history.messages.len();
+        self.by_id.insert(id, message);
+        self.history.messages.push(Planned { at, number, id, from, to, text });
+        self.queue.at(at, Event::Submits { message });
     }
 
     /// A program hands its message over.
@@ -59,7 +71,7 @@ impl World {
         self.history.note(self.queue.now(), Fact::Submitted { message });
         let life = self.scenario.workload.life_s.map_or(MESSAGE_LIFE_MAX, |life| life.duration());
         let content = Bytes::from(planned.text.into_bytes());
-        let priority = match message % 3 {
+        let priority = match planned.number % 3 {
             0 => Priority::Low,
             1 => Priority::Next,
             _ => Priority::Now,

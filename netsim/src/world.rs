@@ -15,7 +15,7 @@ use crate::evil::Evil;
 use crate::fault::Turn;
 use crate::host::{HubHost, Node};
 use crate::mesh::{Mesh, first_prekey, node_key};
-use crate::model::{Fact, History};
+use crate::model::{Fact, History, Planned};
 use crate::mutant::Mutant;
 use crate::network::{Delay, Network, Place};
 use crate::queue::{Carried, Event, Queue};
@@ -43,6 +43,8 @@ pub(crate) struct Outcome {
     pub(crate) last: Vec<String>,
     /// Commits of the swept host.
     pub(crate) swept_commits: u64,
+    /// When it crashed for the sweep's sake.
+    pub(crate) swept_at: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -69,6 +71,7 @@ pub(crate) struct World {
     /// Faults that keep direct links from being made.
     pub(crate) no_direct: u32,
     pub(crate) next_token: u64,
+    pub(crate) swept_at: Option<Duration>,
 }
 
 /// Happenings at one instant: more means that something goes round without time passing.
@@ -93,6 +96,14 @@ pub(crate) fn run(scenario: &Scenario, options: Options) -> Outcome {
     world.pass_until(over);
     world.settle(over + scenario.settle_s.duration());
     world.finish()
+}
+
+/// What a run begins with: its messages, and its faults with every draw made.
+pub(crate) fn plan(scenario: &Scenario, seed: u64) -> (Vec<Planned>, Vec<Turn>) {
+    let mut world = World::new(scenario.clone(), Options { seed, crash_at: None, mutant: None });
+    world.plan_messages();
+    world.plan_faults();
+    (world.history.messages, world.plan)
 }
 
 impl World {
@@ -131,6 +142,7 @@ impl World {
             unanswered: 0,
             no_direct: 0,
             next_token: 0,
+            swept_at: None,
             scenario,
         }
     }
@@ -305,7 +317,7 @@ impl World {
         let verdict = Verdict::new(&self.history, self.tally, hash);
         let expected = verdict.unmet(&self.scenario.expect).into_iter();
         violations.extend(expected.map(|what| Violation { invariant: "expect", at: None, what }));
-        Outcome { verdict, violations, history: self.history, last, swept_commits }
+        Outcome { verdict, violations, history: self.history, last, swept_commits, swept_at: self.swept_at }
     }
 }
 

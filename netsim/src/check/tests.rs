@@ -17,8 +17,9 @@ const SECOND: usize = 1;
 fn history(facts: Vec<Fact>) -> History {
     let mut history = History::of(vec![PeerId([1; 32]), PeerId([2; 32])]);
     for number in [1, 2] {
-        let text = number.to_string();
-        history.messages.push(Planned { id: MessageId([number; 16]), from: 0, to: 1, text });
+        let (text, id) = (number.to_string(), MessageId([number; 16]));
+        let number = usize::from(number);
+        history.messages.push(Planned { at: Duration::ZERO, number, id, from: 0, to: 1, text });
     }
     for (at, fact) in (0..).zip(facts) {
         history.note(Duration::from_secs(at), fact);

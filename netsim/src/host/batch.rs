@@ -97,6 +97,7 @@ impl World {
         it.commits += 1;
         let swept = self.crash_at == Some(it.commits) && self.swept_node() == Some(node);
         let sweep = self.scenario.sweep.filter(|_| swept).map(|sweep| (sweep.moment, sweep.for_s.duration()));
+        self.swept_at = sweep.map(|_| self.queue.now()).or(self.swept_at);
         let crash = self.nodes[node].crash.take().or(sweep);
         self.tally.crashes += u64::from(crash.is_some());
         if let Some((Moment::During, away)) = crash {

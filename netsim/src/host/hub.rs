@@ -227,6 +227,7 @@ impl World {
         let swept = self.scenario.sweep.filter(|sweep| sweep.who == Who::Coordinator);
         let sweep = swept.filter(|_| self.crash_at == Some(self.coordinator.commits));
         let sweep = sweep.map(|sweep| (sweep.moment, sweep.for_s.duration()));
+        self.swept_at = sweep.map(|_| self.queue.now()).or(self.swept_at);
         let crash = self.coordinator.crash.take().or(sweep);
         self.tally.crashes += u64::from(crash.is_some());
         if let Some((Moment::During, away)) = crash {

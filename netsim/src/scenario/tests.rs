@@ -42,6 +42,12 @@ fn nonsense_is_refused_with_the_file_and_the_number() {
     assert_eq!(error(&text), "x.toml: there is no node 2: the last is 1");
     let text = format!("{LEAST}[sweep]\nwho = \"any\"\nmoment = \"before\"\nfor_s = 1\n");
     assert_eq!(error(&text), "x.toml: a sweep names its host");
+    let text = format!("{LEAST}list = [{{ at_s = 1, from = 0, to = 1, number = 0 }}]\n");
+    assert_eq!(error(&text), "x.toml: two messages have the number 0");
+    let text = format!("{LEAST}list = [{{ at_s = 1, from = 1, to = 1 }}]\n");
+    assert_eq!(error(&text), "x.toml: message 1: node 1 sends to itself");
+    let text = format!("{LEAST}list = [{{ at_s = 1, from = 1, to = 7 }}]\n");
+    assert_eq!(error(&text), "x.toml: there is no node 7: the last is 1");
     assert!(error(&LEAST.replace("duration_s = 10", "duration_s = -1")).contains("a time is between"));
 }
 
