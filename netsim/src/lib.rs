@@ -2,9 +2,11 @@
 //!
 //! `run`, `replay` and `swarm` are the simulator: the production machines in virtual time, with faults,
 //! from one seed. `scenario` says what shall happen, `world` lets it, `check` judges what was seen.
-//! `bench` measures real processes.
+//! `bench` measures real processes, `lab` puts them behind real NATs.
 
 mod bench;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod lab;
 // What shall happen.
 mod fault;
 mod mutant;
@@ -33,7 +35,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Peerloom from the outside: its machines in virtual time, and benches over real processes.
+/// Peerloom from the outside: its machines in virtual time, and real processes in a lab and on a bench.
 #[derive(Parser)]
 #[command(name = "netsim", version, arg_required_else_help = true)]
 struct Cli {
@@ -45,6 +47,9 @@ struct Cli {
 enum Command {
     /// Runs a bench and prints its figures beside the goals and the disk's own fdatasync rate.
     Bench(bench::BenchArgs),
+    /// Real daemons behind real NATs, in network namespaces of this machine.
+    #[cfg(all(feature = "lab", target_os = "linux"))]
+    Lab(lab::LabArgs),
     /// Runs a scenario in virtual time and says what it came to.
     Run(simulate::RunArgs),
     /// Runs a scenario twice, compares the two, and shows the last happenings.
@@ -59,6 +64,8 @@ enum Command {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Bench(args) => bench::main(&args),
+        #[cfg(all(feature = "lab", target_os = "linux"))]
+        Command::Lab(args) => lab::main(&args),
         Command::Run(args) => simulate::run(&args),
         Command::Replay(args) => simulate::replay(&args),
         Command::Shrink(args) => shrink::main(&args),

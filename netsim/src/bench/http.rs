@@ -14,6 +14,7 @@ use anyhow::{Context, bail, ensure};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection.
+#[derive(Debug)]
 pub(crate) struct Http<S> {
     stream: BufReader<S>,
 }
@@ -41,6 +42,18 @@ pub(crate) fn unix(path: &Path) -> anyhow::Result<Http<UnixStream>> {
 impl Answer {
     pub(crate) fn text(self) -> anyhow::Result<String> {
         String::from_utf8(self.body).context("the answer is no text")
+    }
+}
+
+impl Http<UnixStream> {
+    /// The connection itself, to end it from another thread.
+    pub(crate) fn stream(&self) -> anyhow::Result<UnixStream> {
+        self.stream.get_ref().try_clone().context("failed to share a connection")
+    }
+
+    /// Lets a stream be silent for as long as it likes.
+    pub(crate) fn wait_for_ever(&self) -> anyhow::Result<()> {
+        self.stream.get_ref().set_read_timeout(None).context("failed to lift a timeout")
     }
 }
 

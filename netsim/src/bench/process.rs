@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -30,7 +30,7 @@ const TICKS_PER_SECOND: u32 = 100;
 #[derive(Clone, Debug)]
 pub(crate) struct Binaries {
     peerloom: PathBuf,
-    coordinator: PathBuf,
+    pub(crate) coordinator: PathBuf,
 }
 
 impl Binaries {
@@ -60,10 +60,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn spawn(command: &mut Command, name: &'static str) -> anyhow::Result<Self> {
+    pub(crate) fn spawn(command: &mut Command, name: &'static str) -> anyhow::Result<Self> {
         let child =
             command.stdin(Stdio::null()).spawn().with_context(|| format!("failed to start {name}"))?;
         Ok(Self { child, name })
+    }
+
+    /// What it prints, if that was piped and not taken before.
+    pub(crate) fn take_stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
     }
 
     /// Its resident memory, in bytes.
@@ -164,7 +169,7 @@ impl Coordinator {
         let log = data.with_extension("log");
         command.stdout(Stdio::piped()).stderr(File::create(&log)?);
         let mut process = Process::spawn(&mut command, "peerloom-coordinator")?;
-        let stdout = process.child.stdout.take().context("the coordinator's output is piped")?;
+        let stdout = process.take_stdout().context("the coordinator's output is piped")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         let Ok(Ready { url, origin, coordinator }) = serde_json::from_str(&line) else {
@@ -207,19 +212,28 @@ impl Coordinator {
 pub(crate) struct Node {
     pub(crate) home: PathBuf,
     peerloom: PathBuf,
+    settings: Vec<(&'static str, String)>,
     process: Option<Process>,
 }
 
 impl Node {
     pub(crate) fn at(binaries: &Binaries, home: PathBuf) -> anyhow::Result<Self> {
         std::fs::create_dir_all(&home)?;
-        Ok(Self { home, peerloom: binaries.peerloom.clone(), process: None })
+        let settings = vec![("PEERLOOM_LOG", "warn".to_owned())];
+        Ok(Self { home, peerloom: binaries.peerloom.clone(), settings, process: None })
+    }
+
+    /// Sets an environment variable of everything it runs from here on.
+    pub(crate) fn set(&mut self, variable: &'static str, value: &str) {
+        self.settings.retain(|(name, _)| *name != variable);
+        self.settings.push((variable, value.to_owned()));
     }
 
     /// `peerloom` over this home.
     pub(crate) fn command(&self) -> Command {
         let mut command = clean(&self.peerloom);
         command.env("PEERLOOM_HOME", &self.home).stdin(Stdio::null());
+        command.envs(self.settings.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -256,9 +270,14 @@ impl Node {
     pub(crate) fn spawn(&mut self) -> anyhow::Result<()> {
         let log = File::create(self.home.join("bench.log"))?;
         let mut command = self.command();
-        command.arg("up").env("PEERLOOM_LOG", "warn").stdout(log.try_clone()?).stderr(log);
+        command.arg("up").stdout(log.try_clone()?).stderr(log);
         self.process = Some(Process::spawn(&mut command, "peerloom")?);
         Ok(())
+    }
+
+    /// Ends the daemon.
+    pub(crate) fn down(&mut self) {
+        self.process = None;
     }
 
     /// Returns once the API answers and the coordinator is reached.
@@ -304,7 +323,7 @@ impl Node {
 }
 
 /// A command that no setting of the caller's environment reaches.
-fn clean(program: &Path) -> Command {
+pub(crate) fn clean(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PEERLOOM") {
@@ -325,7 +344,7 @@ pub(crate) fn wait_for(what: &str, mut so: impl FnMut() -> anyhow::Result<bool>)
 }
 
 /// The end of a log, for an error.
-fn tail(log: &Path) -> String {
+pub(crate) fn tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(5)..].join(" | ")
