@@ -6,6 +6,7 @@
 //! certificates in → the conn id names the attempt, which is used up → the link goes to `accept`. The
 //! conn id on the stream tells the acceptor which of several racing connections was chosen.
 
+mod admission;
 mod credential;
 mod link;
 #[cfg(test)]
@@ -16,18 +17,18 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use peerloom_proto::limits::HANDSHAKE_TIMEOUT;
 use peerloom_proto::{CertHash, ConnId};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, ServerConfig,
+    ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, ServerConfig,
 };
 use quinn::{TransportConfig, VarInt, WriteError};
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 use tokio::time::{timeout, timeout_at};
-use tracing::{debug, trace};
+use tracing::debug;
 
+use self::admission::{Admission, HANDSHAKES_MAX, admit_all};
 use self::credential::{Credential, ExpectedServer};
 use self::link::{QuicLink, link_error};
 use crate::expected::Expectations;
@@ -190,65 +191,6 @@ impl Drop for QuicTransport {
     }
 }
 
-/// What an inbound connection is judged by, and where it goes.
-#[derive(Clone)]
-struct Admission {
-    local_cert: CertHash,
-    expected: Arc<Expectations>,
-    links: mpsc::Sender<Box<dyn PeerLink>>,
-}
-
-async fn admit_all(endpoint: Endpoint, admission: Admission) {
-    let mut handshakes = JoinSet::new();
-    while let Some(incoming) = endpoint.accept().await {
-        while handshakes.try_join_next().is_some() {}
-        if admission.expected.is_empty() || handshakes.len() >= HANDSHAKES_MAX {
-            incoming.refuse();
-            continue;
-        }
-        // A flood from forged addresses must not keep the real peer out.
-        if handshakes.len() >= HANDSHAKES_UNVALIDATED_MAX && !incoming.remote_address_validated() {
-            if incoming.retry().is_err() {
-                trace!("Address was validated after all; the peer will try again.");
-            }
-            continue;
-        }
-        handshakes.spawn(admit_in_time(incoming, admission.clone()));
-    }
-}
-
-async fn admit_in_time(incoming: Incoming, admission: Admission) {
-    match timeout(HANDSHAKE_TIMEOUT, admit(incoming, admission)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "Inbound QUIC connection refused."),
-        Err(_) => debug!("Inbound QUIC connection never named its attempt."),
-    }
-}
-
-async fn admit(incoming: Incoming, admission: Admission) -> Result<(), LinkError> {
-    let connection = incoming.await.map_err(|error| link_error(&error))?;
-    let Some(peer_cert) = credential::peer_cert(&connection) else {
-        return Err(refuse(&connection));
-    };
-    let (send, mut recv) = connection.accept_bi().await.map_err(|error| link_error(&error))?;
-    let mut conn = ConnId([0; ConnId::LEN]);
-    if recv.read_exact(&mut conn.0).await.is_err() {
-        return Err(refuse(&connection));
-    }
-    if !admission.expected.take(&conn, &peer_cert) {
-        return Err(refuse(&connection));
-    }
-    let link =
-        QuicLink::new(connection, LinkRole::Acceptor, conn, admission.local_cert, peer_cert, send, recv);
-    // Waiting for room is bounded by the handshake's time; a link nobody takes is dropped and closed.
-    admission.links.send(Box::new(link)).await.map_err(|_| LinkError::Closed(CloseReason::ShuttingDown))
-}
-
-fn refuse(connection: &Connection) -> LinkError {
-    connection.close(close_code(CloseReason::Refused), b"");
-    LinkError::Closed(CloseReason::Refused)
-}
-
 /// What the last failure of a dial means to the dialler.
 fn dial_error(candidates: usize, started: Instant, last: io::Error) -> DialError {
     let source = last.get_ref();
@@ -331,12 +273,6 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// Links that wait for `accept`; further ones wait in their handshake.
 const ACCEPTED_MAX: usize = 64;
-
-/// Handshakes in progress; beyond it peers are refused and stay on the relay.
-const HANDSHAKES_MAX: usize = 64;
-
-/// Handshakes in progress before a peer must prove its address first (RFC 9000 §8.1.2).
-const HANDSHAKES_UNVALIDATED_MAX: usize = 16;
 
 /// Early packets kept for one connection that was not admitted yet.
 const INCOMING_BYTES_MAX: u64 = 64 << 10;
