@@ -1,5 +1,6 @@
-//! Direct links over QUIC (protocol.md §9). One endpoint on the node's one UDP socket, one certificate
-//! per process, TLS 1.3 with both sides proving theirs, no 0-RTT and no resumption.
+//! Direct links over QUIC (protocol.md §9). One endpoint on the node's own UDP socket, which STUN shares,
+//! and one on each further socket that a connection is made over; one certificate per process, TLS 1.3
+//! with both sides proving theirs, no 0-RTT and no resumption.
 //!
 //! Dialling: race the candidates → the winner opens the one bidirectional stream and writes the conn
 //! id (16 bytes) → both directions carry u32be length ‖ frame. Accepting: TLS lets expected
@@ -9,6 +10,7 @@
 mod admission;
 mod credential;
 mod link;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
@@ -17,27 +19,26 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use peerloom_proto::{CertHash, ConnId};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{
-    ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, EndpointConfig, ServerConfig,
-};
+use quinn::{ClientConfig, ConnectError, Connection, ConnectionError, Endpoint, ServerConfig};
 use quinn::{TransportConfig, VarInt, WriteError};
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::AbortHandle;
 use tokio::time::{timeout, timeout_at};
 use tracing::debug;
 
-use self::admission::{Admission, HANDSHAKES_MAX, admit_all};
+use self::admission::{Admission, HANDSHAKES_MAX};
 use self::credential::{Credential, ExpectedServer};
 use self::link::{QuicLink, link_error};
+use self::sockets::{MAIN, Sockets};
 use crate::expected::Expectations;
 use crate::race::first_success;
 use crate::transport::{
     AcceptError, BoxFuture, CloseReason, DialError, ExpectError, LinkError, LinkRole, PathKind, PeerAddr,
     PeerLink, PeerTransport,
 };
-use crate::udp::{self, CandidateScope};
+use crate::udp::{self, CandidateScope, Datagram, StunQueue};
 
 /// Why the transport could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +55,14 @@ pub enum BindError {
     Key(#[from] rustls::Error),
 }
 
-/// Direct links over one UDP socket. Dropping it closes them all.
+/// Direct links over UDP sockets that carry STUN besides. Dropping it closes them all.
 #[derive(Debug)]
 pub struct QuicTransport {
-    endpoint: Endpoint,
+    sockets: Sockets,
     credential: Credential,
     expected: Arc<Expectations>,
     accepted: Mutex<mpsc::Receiver<Box<dyn PeerLink>>>,
-    acceptor: AbortHandle,
+    datagrams: Mutex<mpsc::Receiver<Datagram>>,
 }
 
 impl QuicTransport {
@@ -70,39 +71,95 @@ impl QuicTransport {
     pub fn new(socket: UdpSocket) -> Result<Self, BindError> {
         let credential = Credential::generate()?;
         let expected = Arc::new(Expectations::default());
-        let endpoint = Endpoint::new(
-            EndpointConfig::default(),
-            Some(server_config(&credential, expected.clone())),
-            socket,
-            Arc::new(quinn::TokioRuntime),
-        )?;
+        let server = server_config(&credential, expected.clone());
         let (links, accepted) = mpsc::channel(ACCEPTED_MAX);
         let admission = Admission { local_cert: credential.hash(), expected: expected.clone(), links };
-        let acceptor = tokio::spawn(admit_all(endpoint.clone(), admission)).abort_handle();
-        Ok(Self { endpoint, credential, expected, accepted: Mutex::new(accepted), acceptor })
+        let (stun, datagrams) = StunQueue::new();
+        let sockets = Sockets::new(socket, server, admission, stun)?;
+        let (accepted, datagrams) = (Mutex::new(accepted), Mutex::new(datagrams));
+        Ok(Self { sockets, credential, expected, accepted, datagrams })
     }
 
-    /// The address the socket is bound to.
+    /// The address the node's own socket is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.endpoint.local_addr()
+        self.sockets.local_addr()
+    }
+
+    /// Opens up to `count` further sockets on ports of the system's choice, at most 256 at once; gives
+    /// their names. Each hears STUN, and QUIC once it is dialled from or an expected peer comes in on it.
+    pub fn open_sockets(&self, count: u16) -> Vec<u16> {
+        self.sockets.open_further(count)
+    }
+
+    /// Closes further sockets; one that carries a link goes when the link ends. 0 stays.
+    pub fn close_sockets(&self, names: &[u16]) {
+        self.sockets.close(names);
+    }
+
+    /// Sends a STUN datagram from a socket: 0 is the node's own. `hops` is the number of routers it
+    /// may pass, 1 to 255; none is the system's default. Never waits: a socket without room is an error.
+    pub fn send_datagram(
+        &self,
+        socket: u16,
+        to: SocketAddr,
+        datagram: &[u8],
+        hops: Option<u8>,
+    ) -> io::Result<()> {
+        self.sockets.send(socket, to, datagram, hops)
+    }
+
+    /// Waits for STUN datagrams on any socket and takes up to `datagrams_max` of them; none after the
+    /// end. Cancel safe.
+    pub async fn datagrams(&self, datagrams_max: usize) -> Vec<Datagram> {
+        let mut taken = Vec::new();
+        self.datagrams.lock().await.recv_many(&mut taken, datagrams_max).await;
+        taken
+    }
+
+    /// STUN datagrams that were longer than STUN is or found no room. Grows by one each.
+    pub fn datagrams_dropped(&self) -> u64 {
+        self.sockets.dropped()
+    }
+
+    /// [`dial`](PeerTransport::dial) from a further socket. The link keeps it open.
+    pub async fn dial_from(
+        &self,
+        socket: u16,
+        peer: &PeerAddr,
+        deadline: Instant,
+    ) -> Result<Box<dyn PeerLink>, DialError> {
+        let link = self.dial_until(socket, peer, deadline).await?;
+        Ok(Box::new(link) as Box<dyn PeerLink>)
     }
 
     /// One attempt: TLS proven, nothing said yet.
-    async fn attempt(&self, config: ClientConfig, addr: SocketAddr) -> io::Result<Connection> {
+    async fn attempt(endpoint: &Endpoint, config: ClientConfig, addr: SocketAddr) -> io::Result<Connection> {
         let connecting =
-            self.endpoint.connect_with(config, addr, credential::SERVER_NAME).map_err(io::Error::other)?;
+            endpoint.connect_with(config, addr, credential::SERVER_NAME).map_err(io::Error::other)?;
         Ok(connecting.await?)
     }
 
-    async fn dial_until(&self, peer: &PeerAddr, deadline: Instant) -> Result<QuicLink, DialError> {
+    async fn dial_until(
+        &self,
+        socket: u16,
+        peer: &PeerAddr,
+        deadline: Instant,
+    ) -> Result<QuicLink, DialError> {
         let started = Instant::now();
         let candidates = peer.candidates().len();
         if candidates == 0 {
             return Err(DialError::NoCandidates);
         }
+        let endpoint = match self.sockets.endpoint(socket) {
+            Ok(Some(endpoint)) => endpoint,
+            Ok(None) if socket == MAIN => return Err(DialError::ShutDown),
+            Ok(None) => return Err(DialError::NoSocket { socket }),
+            Err(last) => return Err(DialError::Unreachable { candidates, last }),
+        };
         let verifier = Arc::new(ExpectedServer::new(peer.peer_cert));
         let config = client_config(&self.credential, verifier.clone());
-        let attempts = peer.candidates().iter().copied().map(|addr| self.attempt(config.clone(), addr));
+        let attempts =
+            peer.candidates().iter().copied().map(|addr| Self::attempt(&endpoint, config.clone(), addr));
         let outcome = timeout_at(deadline.into(), first_success(attempts, CANDIDATE_STAGGER)).await;
         let last = match outcome {
             // The peer may refuse our certificate at any moment from here on.
@@ -147,7 +204,7 @@ impl PeerTransport for QuicTransport {
     }
 
     fn open_links(&self) -> usize {
-        self.endpoint.open_connections()
+        self.sockets.open_connections()
     }
 
     fn expect(&self, conn: ConnId, peer_cert: CertHash, until: Instant) -> Result<(), ExpectError> {
@@ -163,10 +220,7 @@ impl PeerTransport for QuicTransport {
         peer: &'a PeerAddr,
         deadline: Instant,
     ) -> BoxFuture<'a, Result<Box<dyn PeerLink>, DialError>> {
-        Box::pin(async move {
-            let link = self.dial_until(peer, deadline).await?;
-            Ok(Box::new(link) as Box<dyn PeerLink>)
-        })
+        Box::pin(self.dial_from(MAIN, peer, deadline))
     }
 
     fn accept(&self) -> BoxFuture<'_, Result<Box<dyn PeerLink>, AcceptError>> {
@@ -175,10 +229,10 @@ impl PeerTransport for QuicTransport {
 
     fn shut_down(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.acceptor.abort();
-            self.endpoint.close(close_code(CloseReason::ShuttingDown), b"");
-            if timeout(SHUT_DOWN_TIMEOUT, self.endpoint.wait_idle()).await.is_err() {
-                debug!(open = self.open_links(), "Some peers were not told of the shutdown.");
+            let endpoints = self.sockets.shut();
+            let idle = join_all(endpoints.iter().map(Endpoint::wait_idle));
+            if timeout(SHUT_DOWN_TIMEOUT, idle).await.is_err() {
+                debug!("Some peers were not told of the shutdown.");
             }
         })
     }
@@ -186,8 +240,7 @@ impl PeerTransport for QuicTransport {
 
 impl Drop for QuicTransport {
     fn drop(&mut self) {
-        self.acceptor.abort();
-        self.endpoint.close(close_code(CloseReason::ShuttingDown), b"");
+        self.sockets.shut();
     }
 }
 

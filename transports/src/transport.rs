@@ -265,6 +265,12 @@ pub enum DialError {
         /// How long.
         waited: Duration,
     },
+    /// The attempt was to go out from a further socket, and it is closed.
+    #[error("socket {socket} is closed")]
+    NoSocket {
+        /// Its name.
+        socket: u16,
+    },
     /// Someone else answered, and the expected peer did not.
     #[error("a candidate presented certificate {presented}, expected {expected}")]
     WrongPeer {

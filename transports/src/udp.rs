@@ -1,4 +1,7 @@
-//! The one UDP socket of a node, and the addresses it can be reached at.
+//! The UDP sockets of a node, and the addresses it can be reached at.
+
+mod demux;
+mod hops;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -6,6 +9,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use peerloom_proto::limits::CANDIDATES_MAX;
 use rustix::net::sockopt;
 use tracing::debug;
+
+pub use demux::Datagram;
+pub(crate) use demux::{SharedSocket, StunQueue};
+pub(crate) use hops::send;
 
 /// Room asked of the kernel in each direction. Its default of about 200 KiB drops packets while a
 /// busy runtime looks elsewhere; the kernel may grant less.
@@ -40,6 +47,11 @@ pub(crate) fn widen(socket: &UdpSocket) {
     if let Err(error) = receive.and(send) {
         debug!(%error, "The kernel keeps its own UDP buffer sizes.");
     }
+}
+
+/// An address as people and the protocol write it: IPv4 never in IPv6 form.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
 /// Where a socket bound to `local` can be reached from, best first.

@@ -16,7 +16,7 @@ use crate::expected::Expectations;
 use crate::transport::{CloseReason, LinkError, LinkRole, PeerLink};
 
 /// What an inbound connection is judged by, and where it goes.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Admission {
     pub(super) local_cert: CertHash,
     pub(super) expected: Arc<Expectations>,

@@ -1,3 +1,5 @@
+mod sockets;
+
 use std::net::UdpSocket;
 
 use bytes::Bytes;
@@ -21,6 +23,12 @@ fn soon() -> Instant {
 fn peer_of(acceptor: &QuicTransport) -> PeerAddr {
     let scope = CandidateScope::WithLoopback;
     PeerAddr::new(CONN, acceptor.local_cert(), &acceptor.candidates(scope), scope)
+}
+
+/// One attempt from a transport's own socket.
+async fn attempt(from: &QuicTransport, config: ClientConfig, addr: SocketAddr) -> io::Result<Connection> {
+    let endpoint = from.sockets.endpoint(MAIN).unwrap().unwrap();
+    QuicTransport::attempt(&endpoint, config, addr).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -72,7 +80,7 @@ async fn rude_peer() -> (QuicTransport, Connection, SendStream, Box<dyn PeerLink
     acceptor.expect(CONN, dialler.local_cert(), soon()).unwrap();
     let verifier = Arc::new(ExpectedServer::new(acceptor.local_cert()));
     let config = client_config(&dialler.credential, verifier);
-    let connection = dialler.attempt(config, acceptor.local_addr().unwrap()).await.unwrap();
+    let connection = attempt(&dialler, config, acceptor.local_addr().unwrap()).await.unwrap();
     let (mut send, _recv) = connection.open_bi().await.unwrap();
     send.write_all(CONN.as_bytes()).await.unwrap();
     let link = acceptor.accept().await.unwrap();
@@ -167,7 +175,7 @@ async fn an_unexpected_certificate_fails_in_tls_before_any_stream() {
     let (dialler, acceptor) = (transport(), transport());
     acceptor.expect(CONN, CertHash([1; 32]), soon()).unwrap();
     let config = client_config(&dialler.credential, Arc::new(ExpectedServer::new(acceptor.local_cert())));
-    let ended = match dialler.attempt(config, acceptor.local_addr().unwrap()).await {
+    let ended = match attempt(&dialler, config, acceptor.local_addr().unwrap()).await {
         Ok(connection) => connection.closed().await,
         Err(error) => error.downcast().unwrap(),
     };
