@@ -10,6 +10,7 @@
 mod admission;
 mod credential;
 mod link;
+mod silence;
 mod sockets;
 #[cfg(test)]
 mod tests;
@@ -313,11 +314,13 @@ const CANDIDATE_STAGGER: Duration = Duration::from_millis(20);
 /// 160 Mbit/s at 100 ms, and bounds what a reader that does not read costs.
 const WINDOW_BYTES: u32 = 2 << 20;
 
-/// A path silent for this long is dead. The endpoint above decides when a living link is idle.
+/// A path silent for this long is dead even if nothing was asked on it; `silence.rs` is sooner. The
+/// endpoint above decides when a living link is idle.
 const PATH_SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Keeps NAT bindings (the shortest known life is about 20 s) and gives five chances to notice death
-/// within [`PATH_SILENCE_MAX`].
+/// Keeps NAT bindings (the shortest known life is about 20 s), is the question whose silence tells an
+/// idle link's death, and lets the acceptor follow a dialler whose NAT gave it another port (RFC 9000
+/// §9: quinn migrates by default).
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 /// First guess of the round trip: a lost first packet is repeated after 300 ms, not after the second

@@ -10,6 +10,7 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream, TransportErrorC
 use tokio::sync::Mutex;
 
 use super::close_code;
+use super::silence::silent;
 use crate::end::LinkEnd;
 use crate::framing::{FrameError, FrameReader, encode};
 use crate::identity::{EXPORTER_LABEL, LinkBinding};
@@ -140,9 +141,14 @@ async fn write_until_end(connection: Connection, send: SendStream, queued: Frame
             }
         },
         error = connection.closed() => link_error(&error),
+        () = silent(&connection) => LinkError::Lost(io::ErrorKind::TimedOut),
+    };
+    let told = match cause {
+        LinkError::Malformed { .. } => CloseReason::Misbehaved,
+        LinkError::TooLarge { .. } | LinkError::Closed(_) | LinkError::Lost(_) => CloseReason::Finished,
     };
     end.set(cause);
-    connection.close(close_code(CloseReason::Misbehaved), b"");
+    connection.close(close_code(told), b"");
 }
 
 /// Ends well when no sender is left.

@@ -1,3 +1,4 @@
+mod paths;
 mod sockets;
 
 use std::net::UdpSocket;
