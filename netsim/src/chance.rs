@@ -35,4 +35,11 @@ impl Chance {
     pub(crate) fn percent(&mut self, percent: u8) -> bool {
         self.0.below(100) < u64::from(percent)
     }
+
+    /// True in so many of a hundred cases, to the ten thousandth of a percent.
+    pub(crate) fn happens(&mut self, percent: f64) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "a million is exact")]
+        let drawn = self.0.below(1_000_000) as f64;
+        drawn < percent * 10_000.0
+    }
 }

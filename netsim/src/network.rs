@@ -4,6 +4,12 @@
 //! A cut loses what is under way, and each end notices in its own time. A partition holds everything
 //! back, closes too, until it heals: what a transport below would send again then arrives. A new
 //! stream does not come about across a partition.
+//!
+//! That is the cheap way. Where the topology says what a link is like, its streams are flows of packets
+//! (`packets`), and what a transport below would do happens: a partition loses packets, and delays and
+//! deaths follow.
+
+mod packets;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,7 +18,10 @@ use bytes::Bytes;
 use peerloom_proto::limits::HANDSHAKE_TIMEOUT;
 use peerloom_proto::{CertHash, ConnId};
 
+use self::packets::Flows;
+pub(crate) use self::packets::{Item, Packets};
 use crate::chance::Chance;
+use crate::link::{Link, Shape};
 use crate::queue::{Carried, Event, Queue};
 
 /// Where a host stands.
@@ -59,6 +68,8 @@ pub(crate) struct Stream {
     cut: bool,
     /// Towards each end.
     ways: [Way; 2],
+    /// Carries it packet by packet, where the link asks for it.
+    flows: Option<Box<Flows>>,
 }
 
 #[derive(Debug, Default)]
@@ -73,10 +84,30 @@ struct Way {
 pub(crate) struct Network {
     pub(crate) uplink: Delay,
     pub(crate) direct: Delay,
+    shapes: Shapes,
+    links: BTreeMap<(Place, Place), Link>,
+    seed: u64,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
+    pub(crate) packets: Packets,
     blocked: BTreeMap<(Place, Place), u32>,
     chance: Chance,
     next: u64,
+}
+
+/// What links are like, where they are not just a delay.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shapes {
+    pub(crate) uplink: Option<Shape>,
+    pub(crate) direct: Option<Shape>,
+}
+
+impl Shapes {
+    fn of(&self, purpose: &Purpose) -> Option<Shape> {
+        match purpose {
+            Purpose::Uplink => self.uplink,
+            Purpose::Direct { .. } => self.direct,
+        }
+    }
 }
 
 /// How late the slower end may notice a cut.
@@ -86,9 +117,19 @@ const NOTICE_MAX: Duration = Duration::from_secs(2);
 const RESEND_MAX: Duration = Duration::from_millis(800);
 
 impl Network {
-    pub(crate) fn new(uplink: Delay, direct: Delay, seed: u64) -> Self {
-        let chance = Chance::new(seed, "network", "delays");
-        Self { uplink, direct, streams: BTreeMap::new(), blocked: BTreeMap::new(), chance, next: 1 }
+    pub(crate) fn new(uplink: Delay, direct: Delay, shapes: Shapes, seed: u64) -> Self {
+        Self {
+            uplink,
+            direct,
+            shapes,
+            links: BTreeMap::new(),
+            seed,
+            streams: BTreeMap::new(),
+            packets: Packets::default(),
+            blocked: BTreeMap::new(),
+            chance: Chance::new(seed, "network", "delays"),
+            next: 1,
+        }
     }
 
     /// Begins to connect. The dialler's host hears of the outcome.
@@ -102,9 +143,13 @@ impl Network {
             announced: [false; 2],
             cut: false,
             ways: [Way::default(), Way::default()],
+            flows: self.shapes.of(&purpose).map(|_| Box::new(Flows::new(&purpose, queue.now()))),
         };
+        let by_packets = stream.flows.is_some();
         self.streams.insert(id, stream);
-        if !self.is_blocked(places[0], places[1]) {
+        if by_packets {
+            self.say(queue, id, 0, Item::Knock);
+        } else if !self.is_blocked(places[0], places[1]) {
             let delay = self.delay(&purpose);
             queue.after(delay, Event::Knocked { stream: id });
         }
@@ -130,7 +175,7 @@ impl Network {
         self.push(queue, id, 0, Carried::End);
     }
 
-    /// Sends a frame from one end. Gives the bytes that wait behind a partition.
+    /// Sends a frame from one end. Gives the bytes that wait behind a partition or for acknowledgement.
     pub(crate) fn send(&mut self, queue: &mut Queue, id: StreamId, from: usize, frame: Bytes) -> usize {
         let open = self.streams.get(&id).is_some_and(|stream| stream.open[from]);
         if open { self.push(queue, id, 1 - from, Carried::Frame(frame)) } else { 0 }
@@ -143,6 +188,18 @@ impl Network {
             self.push(queue, id, 1 - end, Carried::End);
         }
         self.forget_if_over(id);
+    }
+
+    /// One end's process dies. Of a flow over UDP nobody is left to say so.
+    pub(crate) fn abandon(&mut self, queue: &mut Queue, id: StreamId, end: usize) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        match (&stream.purpose, &mut stream.flows) {
+            (Purpose::Direct { .. }, Some(flows)) => {
+                flows.silence(end);
+                self.ended(id, end);
+            }
+            (Purpose::Uplink | Purpose::Direct { .. }, _) => self.close(queue, id, end),
+        }
     }
 
     /// An end learned that the other is gone.
@@ -235,6 +292,9 @@ impl Network {
 
     fn push(&mut self, queue: &mut Queue, id: StreamId, end: usize, carried: Carried) -> usize {
         let Some(stream) = self.streams.get_mut(&id) else { return 0 };
+        if stream.flows.is_some() {
+            return self.say(queue, id, 1 - end, Item::Carried(carried));
+        }
         let (from, to) = (stream.places[1 - end], stream.places[end]);
         let way = &mut stream.ways[end];
         if self.blocked.contains_key(&(from, to)) || !way.held.is_empty() {

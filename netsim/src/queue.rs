@@ -9,7 +9,8 @@ use peerloom_coordinator::hub::{Answer, Query, ReadId};
 use peerloom_proto::endpoint::Input;
 use peerloom_proto::{CertHash, ConnId};
 
-use crate::network::StreamId;
+use crate::flow::Packet;
+use crate::network::{Item, StreamId};
 
 /// Something that is to happen.
 #[derive(Debug)]
@@ -22,6 +23,10 @@ pub(crate) enum Event {
     Arrived { stream: StreamId, end: usize, carried: Carried },
     /// An end notices that its stream was cut.
     Noticed { stream: StreamId, end: usize },
+    /// A packet of a flow reaches one end.
+    Packet { stream: StreamId, end: usize, packet: Packet<Item> },
+    /// The transport below one end has something to do.
+    FlowTimer { stream: StreamId, end: usize },
     /// A node's machine has something to do.
     NodeWakes { node: usize, serial: u64 },
     /// A node's disk has finished a transaction.

@@ -4,6 +4,7 @@
 mod evil;
 mod expect;
 mod fault;
+mod link;
 mod list;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use serde::de::{Deserializer, Visitor};
 pub(crate) use self::evil::{Deed, Sort};
 pub(crate) use self::expect::{Delivered, Expect};
 pub(crate) use self::fault::{Direction, Fault, Moment, When};
+pub(crate) use self::link::Links;
 use self::list::Listed;
 
 /// Why a file is no scenario.
@@ -65,6 +67,9 @@ pub(crate) struct Topology {
     /// One way between two nodes.
     #[serde(default = "direct_default")]
     pub(crate) direct_ms: Millis,
+    /// What links are like beyond their delay.
+    #[serde(default)]
+    pub(crate) link: Links,
     /// The longest commit of any disk; the shortest takes a fifth of it.
     #[serde(default = "commit_default")]
     pub(crate) commit_ms: u64,
@@ -191,6 +196,7 @@ impl Scenario {
                 return Err(format!("a delay of {} to {} ms is none", delay.low, delay.high));
             }
         }
+        self.topology.link.check()?;
         if self.topology.commit_ms == 0 {
             return Err("a commit takes at least 1 ms".to_owned());
         }

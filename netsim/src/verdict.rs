@@ -9,6 +9,7 @@ use peerloom_proto::endpoint::{OutboxState, PathKind};
 use serde::Serialize;
 
 use crate::model::{Fact, History};
+use crate::network::Packets;
 use crate::scenario::{Delivered, Expect};
 
 /// What the world counts while it runs.
@@ -33,6 +34,7 @@ pub(crate) struct Tally {
     pub(crate) alarms: BTreeMap<String, u64>,
     /// What a dishonest coordinator and hostile members did, by its word.
     pub(crate) deeds: BTreeMap<&'static str, u64>,
+    pub(crate) packets: Packets,
     /// Envelopes the coordinator refused because a queue was full.
     refused_full: u64,
 }
@@ -73,6 +75,10 @@ pub(crate) struct Verdict {
     pub(crate) rejected: BTreeMap<String, u64>,
     pub(crate) alarms: BTreeMap<String, u64>,
     pub(crate) deeds: BTreeMap<&'static str, u64>,
+    /// Packets of links that lose, delay and reorder them; none on the others.
+    pub(crate) packets: u64,
+    pub(crate) packets_lost: u64,
+    pub(crate) packets_repeated: u64,
     pub(crate) virtual_ms: u64,
     pub(crate) events: u64,
     pub(crate) trace: String,
@@ -107,6 +113,9 @@ impl Verdict {
             rejected: tally.rejected,
             alarms: tally.alarms,
             deeds: tally.deeds,
+            packets: tally.packets.sent,
+            packets_lost: tally.packets.lost,
+            packets_repeated: tally.packets.repeated,
             virtual_ms: millis(tally.virtual_time),
             events: tally.events,
             trace,
@@ -185,6 +194,8 @@ impl Verdict {
             ("crashes", self.crashes, expect.crashes_min),
             ("reconnects", reconnects, expect.reconnects_min),
             ("failed commits", self.store_failures, expect.store_failures_min),
+            ("lost packets", self.packets_lost, expect.packets_lost_min),
+            ("repeated packets", self.packets_repeated, expect.packets_repeated_min),
             ("refusals of a full queue", self.refused_full, expect.refused_full_min),
             ("alarms", self.alarms.values().sum(), expect.alarms_min),
         ] {
@@ -247,6 +258,10 @@ impl fmt::Display for Verdict {
             "links      {} uplinks, {} direct; {} repeated sends, {} refused by a full queue",
             self.connects, self.links, self.repeats, self.refused_full,
         )?;
+        if self.packets > 0 {
+            let (lost, repeated) = (self.packets_lost, self.packets_repeated);
+            writeln!(f, "packets    {}, {lost} lost, {repeated} received again", self.packets)?;
+        }
         for (why, count) in &self.refusals {
             writeln!(f, "refused    {count} sends: {why}")?;
         }

@@ -120,8 +120,8 @@ impl World {
         let disk = HubDisk::new(mesh.roster.mesh_id(), mesh.entries.clone());
         let members: Vec<PeerId> = nodes.iter().map(|node| node.id).collect();
         let by_member = members.iter().copied().zip(0..).collect();
-        let network =
-            Network::new(delay(scenario.topology.uplink_ms), delay(scenario.topology.direct_ms), seed);
+        let [uplink, direct] = [scenario.topology.uplink_ms, scenario.topology.direct_ms].map(delay);
+        let network = Network::new(uplink, direct, scenario.topology.link.shapes(uplink, direct), seed);
         Self {
             seed,
             crash_at,
@@ -202,6 +202,10 @@ impl World {
             Event::KnockEnds { stream } => self.knock_ends(stream),
             Event::Arrived { stream, end, carried } => self.arrived(stream, end, carried),
             Event::Noticed { stream, end } => self.noticed(stream, end),
+            Event::Packet { stream, end, packet } => {
+                self.network.packet_arrived(&mut self.queue, stream, end, packet);
+            }
+            Event::FlowTimer { stream, end } => self.network.flow_timer(&mut self.queue, stream, end),
             Event::NodeWakes { node, serial } => self.node_wakes(node, serial),
             Event::NodeCommits { node, life } => self.node_commits(node, life),
             Event::NodeHears { node, life, input } => {
@@ -236,6 +240,9 @@ impl World {
                 let (bytes, name) = (frame.len(), name_of(frame));
                 self.trace.note(at, format_args!("{stream:?} evil frame of {bytes} bytes, {name:016x}"));
             }
+            Event::Packet { stream, end, packet } => {
+                self.trace.note(at, format_args!("{stream:?}.{end} {packet}"));
+            }
             Event::HubReads { read, .. } => self.trace.note(at, format_args!("hub reads {read:?}")),
             Event::HubAnswers { read, .. } => self.trace.note(at, format_args!("hub is answered {read:?}")),
             Event::Fault { index } => self.trace.note(at, format_args!("fault {:?}", self.plan[*index])),
@@ -243,6 +250,7 @@ impl World {
             | Event::KnockEnds { .. }
             | Event::Arrived { .. }
             | Event::Noticed { .. }
+            | Event::FlowTimer { .. }
             | Event::NodeWakes { .. }
             | Event::NodeCommits { .. }
             | Event::NodeHears { .. }
@@ -313,6 +321,7 @@ impl World {
         let mut violations = check::all(&self.history);
         self.tally.virtual_time = self.queue.now();
         self.tally.events = self.trace.events();
+        self.tally.packets = self.network.packets;
         let (hash, last) = self.trace.finish();
         let verdict = Verdict::new(&self.history, self.tally, hash);
         let expected = verdict.unmet(&self.scenario.expect).into_iter();

@@ -154,9 +154,14 @@ impl World {
             return;
         }
         self.node_recovers(node);
-        self.nodes[node].process = None;
+        let process = self.nodes[node].process.take();
+        let in_order = process.is_some_and(|process| process.stop_for.is_some());
         for (stream, end) in self.network.ends_of(Place::Node(node)) {
-            self.network.close(&mut self.queue, stream, end);
+            if in_order {
+                self.network.close(&mut self.queue, stream, end);
+            } else {
+                self.network.abandon(&mut self.queue, stream, end);
+            }
         }
         self.fail_asked(node);
         self.queue.after(away, Event::NodeStarts { node });

@@ -38,6 +38,10 @@ pub(crate) struct Expect {
     /// What a dishonest coordinator and hostile members did, by its word.
     #[serde(default)]
     pub(crate) deeds_min: BTreeMap<String, u64>,
+    #[serde(default)]
+    pub(crate) packets_lost_min: u64,
+    #[serde(default)]
+    pub(crate) packets_repeated_min: u64,
     /// Longest time from the sender's acknowledgement to the reader.
     pub(crate) stall_max_s: Option<Seconds>,
     /// Happenings of the whole run: something that goes round at the speed of the network has more.

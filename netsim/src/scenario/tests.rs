@@ -62,3 +62,26 @@ fn a_dishonest_coordinator_does_what_it_can_be_told_to_towards_nodes_that_are_th
     assert!(error(&evil("sulk", "[1]")).contains("sulk"));
     assert_eq!(error(&evil("withhold", "[2]")), "x.toml: there is no node 2: the last is 1");
 }
+
+#[test]
+fn a_link_that_cannot_be_is_refused_with_its_name_and_bounds() {
+    let link = |kind: &str, says: &str| error(&format!("{LEAST}[topology.link.{kind}]\n{says}\n"));
+    assert_eq!(
+        link("uplink", "loss_percent = 120.0"),
+        "x.toml: topology.link.uplink: loss_percent is 0 to 100, not 120"
+    );
+    assert_eq!(
+        link("direct", "queue_bytes = 9000"),
+        "x.toml: topology.link.direct: queue_bytes is for a line with a rate_kbps"
+    );
+    assert_eq!(
+        link("direct", "rate_kbps = 64\nqueue_bytes = 100"),
+        "x.toml: topology.link.direct: queue_bytes holds at least one datagram of 1500 bytes"
+    );
+    assert_eq!(link("direct", "rate_kbps = 1"), "x.toml: topology.link.direct: rate_kbps is 8 to 10000000");
+    assert!(link("uplink", "mtu = 500").contains("mtu is at least 1280"));
+    let burst = "burst = { every_ms = 5, for_ms = 100 }";
+    assert!(link("uplink", burst).contains("burst: every_ms and for_ms are at least 16"));
+    assert!(link("sideways", "loss_percent = 1.0").contains("sideways"));
+    assert!(link("uplink", "colour = 3").contains("colour"));
+}
