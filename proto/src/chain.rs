@@ -21,10 +21,26 @@ pub(crate) struct Chain {
     waiting: Vec<Pending>,
     fetched_at: Option<Monotonic>,
     /// Alarms raised; each once a process is enough to make someone look.
-    alarmed: BTreeSet<String>,
+    alarmed: BTreeSet<Cause>,
     /// Members admitted by an invite that had long ended when this node first saw it: a stolen or
     /// backdated one looks the same, so nothing goes to or comes from them until someone vouches.
     on_hold: BTreeSet<PeerId>,
+}
+
+/// What an alarm is about. However often and variously someone gives cause, each is raised once, and none
+/// can use up the place of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Cause {
+    /// The coordinator's head is not in this log.
+    OtherLog,
+    /// A member signed a head that is not in this log.
+    OtherHistory,
+    /// A sequenced entry does not hold.
+    BadEntry,
+    /// This node was revoked.
+    Removed,
+    /// A member used one id twice.
+    Conflict(PeerId),
 }
 
 /// An entry this node wants in the log.
@@ -62,7 +78,8 @@ impl Endpoint {
             return true;
         }
         if !self.roster.contains_head(&head) {
-            self.alarm("the coordinator's log is not the one this node has seen: it forked or was restored from an old backup");
+            let text = "the coordinator's log is not the one this node has seen: it forked or was restored from an old backup";
+            self.alarm(Cause::OtherLog, text.to_owned());
         }
         false
     }
@@ -80,9 +97,9 @@ impl Endpoint {
                 self.fetch_log(head.size);
             }
         } else if ForkEvidence::in_head(&self.roster, &head, signer).is_some() {
-            self.alarm(
-                "a member has seen another log of this mesh: the coordinator shows different histories",
-            );
+            let text =
+                "a member has seen another log of this mesh: the coordinator shows different histories";
+            self.alarm(Cause::OtherHistory, text.to_owned());
         }
     }
 
@@ -129,7 +146,8 @@ impl Endpoint {
                 true
             }
             Err(error) => {
-                self.alarm(&format!("the coordinator sequenced an entry that does not hold ({error})"));
+                let text = format!("the coordinator sequenced an entry that does not hold ({error})");
+                self.alarm(Cause::BadEntry, text);
                 false
             }
         }
@@ -200,7 +218,7 @@ impl Endpoint {
     /// Everything to and from a revoked member ends here and now.
     fn cut_off(&mut self, now: Now, member: PeerId) {
         if member == self.me.id {
-            self.alarm("this node was removed from the mesh");
+            self.alarm(Cause::Removed, "this node was removed from the mesh".to_owned());
             for row in self.delivery.all() {
                 self.fail(now, row, OutboxState::Rejected("revoked".to_owned()));
             }
@@ -302,15 +320,12 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn alarm(&mut self, text: &str) {
-        if self.chain.alarmed.len() < ALARMS_MAX && self.chain.alarmed.insert(text.to_owned()) {
-            self.event(Event::Alarm(text.to_owned()));
+    pub(crate) fn alarm(&mut self, cause: Cause, text: String) {
+        if self.chain.alarmed.insert(cause) {
+            self.event(Event::Alarm(text));
         }
     }
 }
-
-/// Different alarms one process raises: each once is enough to make someone look.
-const ALARMS_MAX: usize = 16;
 
 /// An append that found no place for this long is refused.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);

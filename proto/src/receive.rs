@@ -18,6 +18,7 @@ use bytes::Bytes;
 use reader::Reader;
 
 use crate::body::{Body, SIGNAL_TYPE};
+use crate::chain::Cause;
 use crate::conversation::Inbound;
 use crate::dedupe::Known;
 use crate::endpoint::{Endpoint, Event, HeldRow, InboxRow, LinkId, PathKind, Row, SeenRow, Write};
@@ -218,9 +219,8 @@ impl Endpoint {
                         owed(ReceiptStatus::Rejected, ReceiptCode::of(&Reject::Conflict.reason())),
                     );
                     self.rejected("conflict", Some(from));
-                    self.event(Event::Alarm(format!(
-                        "{from} used message id {id} for two different messages"
-                    )));
+                    let text = format!("{from} used message id {id} for two different messages");
+                    self.alarm(Cause::Conflict(from), text);
                 }
                 Ok(fresh) => {
                     let mut reader = Reader {

@@ -167,6 +167,29 @@ fn an_entry_that_the_coordinator_had_no_right_to_sequence_raises_an_alarm_and_ch
 }
 
 #[test]
+fn a_coordinator_that_invents_entries_of_many_authors_cannot_use_up_the_alarm_of_a_fork() {
+    let mut world = World::new(2, Direct::Blocked);
+    let roster = world.coordinator.roster.clone();
+    let now = world.now(BOB).wall;
+    let invented = (10..40).map(|author| roster.role_change(&key(author), key(1).id(), Role::Admin, now));
+    let invented: Vec<WireEntry> = invented.collect();
+    let histories = [3, 4].map(|new| roster.member_add(&key(0), new_member(new, Role::Member), now));
+    let shown = invented.into_iter().map(|entry| (ALICE, entry));
+    for (node, entry) in shown.chain([ALICE, BOB].into_iter().zip(histories)) {
+        let entry = entry.sequence(&world.coordinator.key, &roster.mesh_id()).unwrap();
+        let entries = vec![bytes::Bytes::from(entry.encode())];
+        world.inject(node, &ToNode::Entries { from: 3, entries, size: 4 });
+        world.settle();
+    }
+    assert_eq!(world.alarms(ALICE).len(), 1, "thirty inventions are one cause");
+
+    world.send(BOB, ALICE, "signed under another log");
+    world.settle();
+    let alarms = world.alarms(ALICE);
+    assert!(alarms[1].contains("different histories"), "{alarms:?}");
+}
+
+#[test]
 fn an_owner_key_on_the_node_removes_even_an_admin() {
     let mut world = World::new(2, Direct::Blocked);
     world.nodes[BOB].endpoint.me.owner = Some(owner());
