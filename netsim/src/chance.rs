@@ -31,6 +31,11 @@ impl Chance {
         low + Duration::from_micros(self.0.below(span + 1))
     }
 
+    /// Random bytes.
+    pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        self.0.bytes()
+    }
+
     /// True in so many of a hundred cases.
     pub(crate) fn percent(&mut self, percent: u8) -> bool {
         self.0.below(100) < u64::from(percent)

@@ -1,8 +1,10 @@
 //! The invariants, one a file. Each reads a [`History`] and says where it does not hold.
 
 mod at_most_once;
+mod authentic;
 mod bounded_queues;
 mod drains;
+mod forks_raise_evidence;
 mod head_grows;
 mod in_order;
 mod no_loss;
@@ -27,13 +29,15 @@ pub(crate) struct Violation {
 type Check = fn(&History) -> Vec<(Option<Duration>, String)>;
 
 /// Every invariant by its name.
-const CHECKS: [(&str, Check); 8] = [
+const CHECKS: [(&str, Check); 10] = [
     ("no_loss", no_loss::check),
     ("word_follows_fact", word_follows_fact::check),
     ("at_most_once", at_most_once::check),
     ("in_order", in_order::check),
     ("revoked_stays_out", revoked_stays_out::check),
+    ("authentic", authentic::check),
     ("head_grows", head_grows::check),
+    ("forks_raise_evidence", forks_raise_evidence::check),
     ("bounded_queues", bounded_queues::check),
     ("drains", drains::check),
 ];

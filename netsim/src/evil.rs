@@ -2,14 +2,19 @@
 //! sockets. It holds the coordinator's key and sees every frame; what members seal it can only keep
 //! back, repeat, mix up and spoil.
 //!
-//! [`World::hub_says`] is where a frame of the hub's passes.
+//! [`World::hub_says`] and [`World::hub_hears`] are where frames pass.
+
+mod fork;
+mod lie;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use peerloom_proto::wire::{Claim, ToNode};
+use peerloom_proto::limits::FRAME_BYTES_MAX;
+use peerloom_proto::wire::{Claim, ToCoordinator, ToNode};
 
+use self::fork::Fork;
 use crate::chance::Chance;
 use crate::network::{Place, Purpose, StreamId};
 use crate::queue::Event;
@@ -25,6 +30,10 @@ pub(crate) struct Evil {
     remembers: bool,
     /// Frames said to each node, the latest over the oldest.
     old: BTreeMap<usize, Vec<(Sort, Bytes)>>,
+    /// The last claim that each node was not told.
+    claims: BTreeMap<usize, Claim>,
+    fork: Option<Fork>,
+    fork_noted: bool,
     chance: Chance,
 }
 
@@ -47,12 +56,15 @@ impl Evil {
             active: BTreeSet::new(),
             remembers: faults.iter().any(replays),
             old: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            fork: None,
+            fork_noted: false,
             chance: Chance::new(seed, "coordinator", "evil"),
         }
     }
 
-    pub(crate) fn begin(&mut self, fault: usize) {
-        self.active.insert(fault);
+    fn is_honest(&self) -> bool {
+        self.active.is_empty() && !self.remembers && self.fork.is_none()
     }
 
     pub(crate) fn end(&mut self, fault: usize) {
@@ -80,13 +92,28 @@ impl Evil {
 }
 
 impl World {
+    /// A misdeed begins.
+    pub(crate) fn evil_begins(&mut self, number: usize) {
+        self.evil.active.insert(number);
+        if let Some(Fault::Evil { deed: Deed::Fork, towards: Some(nodes), .. }) =
+            self.scenario.faults.get(number)
+        {
+            let nodes = nodes.iter().copied().collect();
+            self.begin_fork(nodes);
+        }
+    }
+
     /// What leaves when the hub says `frame` on this socket; nothing if that is kept back.
     pub(crate) fn hub_says(&mut self, stream: StreamId, frame: Bytes) -> Option<Bytes> {
-        if self.evil.active.is_empty() && !self.evil.remembers {
+        if self.evil.is_honest() {
             return Some(frame);
         }
         let node = self.caller(stream)?;
-        let Some(sort) = ToNode::decode(&frame).ok().as_ref().and_then(sort_of) else { return Some(frame) };
+        let Ok(said) = ToNode::decode(&frame) else { return Some(frame) };
+        let said = self.fork_says(node, said)?;
+        let said = self.spoil(node, stream, said);
+        let frame = said.encode();
+        let Some(sort) = sort_of(&said) else { return Some(frame) };
         if self.evil.remembers {
             self.evil.remember(node, sort, frame.clone());
         }
@@ -108,7 +135,26 @@ impl World {
                         self.evil_says_later(stream, old);
                     }
                 }
+                Deed::Fork | Deed::Lie => {}
             }
+        }
+        Some(frame)
+    }
+
+    /// What the hub hears when a node says `frame` on this socket; nothing if that is dealt with here.
+    pub(crate) fn hub_hears(&mut self, stream: StreamId, frame: Bytes) -> Option<Bytes> {
+        if self.evil.is_honest() {
+            return Some(frame);
+        }
+        let node = self.caller(stream)?;
+        let Ok(heard) = ToCoordinator::decode(&frame, FRAME_BYTES_MAX) else { return Some(frame) };
+        if self.fork_hears(node, stream, &heard) {
+            return None;
+        }
+        if let ToCoordinator::Put { envelope } = &heard
+            && self.pretends_to_keep(node, stream, envelope)
+        {
+            return None;
         }
         Some(frame)
     }
@@ -152,6 +198,11 @@ impl World {
             (Purpose::Uplink, Place::Node(node)) => Some(node),
             (Purpose::Uplink, Place::Coordinator) | (Purpose::Direct { .. }, _) => None,
         }
+    }
+
+    /// The stream by which a node's process speaks with the coordinator.
+    fn uplink_of(&self, node: usize) -> Option<StreamId> {
+        self.nodes.get(node)?.process.as_ref()?.uplink
     }
 
     /// Old mail, now and then under a claim of another time or of none.

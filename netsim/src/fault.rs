@@ -125,7 +125,7 @@ impl World {
                 };
                 *full = if begins { *full + 1 } else { *full - 1 };
             }
-            Fault::Evil { .. } if begins => self.evil.begin(number),
+            Fault::Evil { .. } if begins => self.evil_begins(number),
             // One without an end ends with the run.
             Fault::Evil { for_s, .. } => drop(for_s.map(|_| self.evil.end(number))),
             Fault::Revoke { by, target, .. } if begins => {

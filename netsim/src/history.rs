@@ -5,7 +5,7 @@
 //! `daemons`), `scenario`, `seed`, `members` (one key a node, nodes are numbered from 0). A `message`
 //! line a planned message follows: `message` (its number), `id`, `from` and `to` (nodes). Then every
 //! fact in the order of happening, each with `at_us`, microseconds since the run began: `submitted`,
-//! `acknowledged`, `refused`, `told`, `kept`, `shown`, `strange`, `head`, `learned`, `depth`, `broke`, as
+//! `acknowledged`, `refused`, `told`, `kept`, `shown`, `strange`, `head`, `learned`, `forked`, `alarmed`, `depth`, `broke`, as
 //! [`Fact`] has them. `end` closes: `revoked` (nodes that were removed) and `left` (what had not drained).
 //! Fields and kinds may be added, never renamed; a file without its `end` was cut off.
 
@@ -16,7 +16,7 @@ use std::time::Duration;
 use peerloom_proto::endpoint::PathKind;
 use serde::Serialize;
 
-use crate::model::{Fact, History};
+use crate::model::{Fact, History, Standing};
 use crate::world::Options;
 
 /// One line.
@@ -61,6 +61,11 @@ enum Line<'a> {
         node: usize,
         message: usize,
         path: &'static str,
+        signed: bool,
+        head_size: u64,
+        head_hash: String,
+        standing: &'static str,
+        standing_at_head: Option<&'static str>,
     },
     Shown {
         at_us: u64,
@@ -82,6 +87,15 @@ enum Line<'a> {
         at_us: u64,
         node: usize,
         revoked: String,
+    },
+    Forked {
+        at_us: u64,
+        size: u64,
+    },
+    Alarmed {
+        at_us: u64,
+        node: usize,
+        what: &'a str,
     },
     Depth {
         at_us: u64,
@@ -145,19 +159,37 @@ fn line_of(at_us: u64, fact: &Fact) -> Line<'_> {
         Fact::Told { message, state } => {
             Line::Told { at_us, message: *message, state: state.name(), code: state.code() }
         }
-        Fact::Kept { node, message, path } => {
-            Line::Kept { at_us, node: *node, message: *message, path: path_word(*path) }
-        }
+        Fact::Kept { node, message, path, proof } => Line::Kept {
+            at_us,
+            node: *node,
+            message: *message,
+            path: path_word(*path),
+            signed: proof.holds,
+            head_size: proof.head.size,
+            head_hash: proof.head.hash.to_string(),
+            standing: standing_word(proof.standing),
+            standing_at_head: proof.at_head.map(standing_word),
+        },
         Fact::Shown { node, message } => Line::Shown { at_us, node: *node, message: *message },
         Fact::Strange { node, what } => Line::Strange { at_us, node: *node, what },
         Fact::Head { node, head } => {
             Line::Head { at_us, node: *node, size: head.size, hash: head.hash.to_string() }
         }
         Fact::Learned { node, revoked } => Line::Learned { at_us, node: *node, revoked: revoked.to_string() },
+        Fact::Forked { size } => Line::Forked { at_us, size: *size },
+        Fact::Alarmed { node, what } => Line::Alarmed { at_us, node: *node, what },
         Fact::Depth { what, at, count, limit } => {
             Line::Depth { at_us, what, place: at.to_string(), count: *count, limit: *limit }
         }
         Fact::Broke { at, what } => Line::Broke { at_us, place: at.to_string(), what },
+    }
+}
+
+fn standing_word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Member => "member",
+        Standing::Stranger => "stranger",
+        Standing::Revoked => "revoked",
     }
 }
 

@@ -5,6 +5,8 @@ mod act;
 mod batch;
 mod hub;
 mod node;
+mod planted;
+mod proof;
 
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use peerloom_proto::{Monotonic, Now, UnixMs};
 
 pub(crate) use hub::HubHost;
 pub(crate) use node::{Asked, Node};
+pub(crate) use proof::Evidence;
 
 /// When every world begins.
 pub(crate) const T0: UnixMs = UnixMs(1_800_000_000_000);

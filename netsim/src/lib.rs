@@ -17,6 +17,7 @@ mod chance;
 mod disk;
 mod evil;
 mod flow;
+mod forge;
 mod host;
 mod link;
 mod mesh;

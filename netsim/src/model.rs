@@ -34,7 +34,7 @@ pub(crate) enum Fact {
     /// The sender's API announced a state.
     Told { message: usize, state: OutboxState },
     /// The recipient committed it.
-    Kept { node: usize, message: usize, path: PathKind },
+    Kept { node: usize, message: usize, path: PathKind, proof: Proof },
     /// A reader at the recipient saw it.
     Shown { node: usize, message: usize },
     /// Something was kept that nobody sent, or with other content.
@@ -43,10 +43,35 @@ pub(crate) enum Fact {
     Head { node: usize, head: Head },
     /// A node committed that a member is revoked.
     Learned { node: usize, revoked: PeerId },
+    /// The coordinator gave a place in the log, this many entries from the start, to a second entry.
+    Forked { size: u64 },
+    /// A node said that something is wrong with the coordinator or the mesh.
+    Alarmed { node: usize, what: String },
     /// The most that ever stood in a queue.
     Depth { what: &'static str, at: Place, count: usize, limit: usize },
     /// A disk was given what its store would refuse.
     Broke { at: Place, what: String },
+}
+
+/// What the bytes of a kept message say of its sender, read outside the recipient's machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Proof {
+    /// Whether the sender signed them, for this recipient and under this id.
+    pub(crate) holds: bool,
+    /// The log head they record.
+    pub(crate) head: Head,
+    /// What the sender is by the recipient's log.
+    pub(crate) standing: Standing,
+    /// What it was at that head, where the recipient's log has it.
+    pub(crate) at_head: Option<Standing>,
+}
+
+/// What a key is to a mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Member,
+    Stranger,
+    Revoked,
 }
 
 /// Everything that happened.

@@ -17,6 +17,10 @@ pub(crate) enum Mutant {
     IgnoresOrder,
     /// A node's store loses the last log entry at start.
     LosesLogEntry,
+    /// A node's machine is never shown a revocation that its disk has.
+    SkipsRevocations,
+    /// Nobody is told when a node sees another log than its own.
+    IgnoresForks,
     /// The coordinator knows no bound for its queues.
     ForgetsBound,
     /// The coordinator's store deletes no mail.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 
-pub(crate) use self::evil::{Deed, Sort};
+pub(crate) use self::evil::{Deed, Lie, Sort};
 pub(crate) use self::expect::{Delivered, Expect};
 pub(crate) use self::fault::{Direction, Fault, Moment, When};
 pub(crate) use self::link::Links;
@@ -242,8 +242,8 @@ impl Scenario {
             {
                 return Err(format!("fault {}: either every_s of at least 0.01, or random", number + 1));
             }
-            if let Fault::CutUplink { who: Who::Coordinator, .. } = fault {
-                return Err(format!("fault {}: an uplink is named by its node", number + 1));
+            if let Some(what) = fault.nonsense() {
+                return Err(format!("fault {}: {what}", number + 1));
             }
         }
         match self.sweep {

@@ -13,7 +13,7 @@ use crate::check::{self, Violation};
 use crate::disk::{HubDisk, NodeDisk};
 use crate::evil::Evil;
 use crate::fault::Turn;
-use crate::host::{HubHost, Node};
+use crate::host::{Evidence, HubHost, Node};
 use crate::mesh::{Mesh, first_prekey, node_key};
 use crate::model::{Fact, History, Planned};
 use crate::mutant::Mutant;
@@ -59,6 +59,7 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) coordinator: HubHost,
     pub(crate) evil: Evil,
+    pub(crate) evidence: Evidence,
     pub(crate) history: History,
     pub(crate) tally: Tally,
     trace: Trace,
@@ -132,6 +133,7 @@ impl World {
             nodes,
             coordinator: HubHost::new(disk, seed),
             evil: Evil::new(&scenario.faults, seed),
+            evidence: Evidence::default(),
             history: History::of(members),
             tally: Tally::default(),
             trace: Trace::default(),
@@ -303,6 +305,7 @@ impl World {
             if it.disk.readable_after(it.cursor).next().is_some() {
                 left.push(format!("node {node} has mail that nobody read"));
             }
+            let log = self.evil.forked_log(node).unwrap_or(log);
             if it.disk.entries != log {
                 left.push(format!("node {node} has {} of {} log entries", it.disk.entries.len(), log.len()));
             }

@@ -31,6 +31,8 @@ FIELDS = {
     "strange": {"node": int, "what": str},
     "head": {"node": int, "size": int, "hash": str},
     "learned": {"node": int, "revoked": str},
+    "forked": {"size": int},
+    "alarmed": {"node": int, "what": str},
     "depth": {"what": str, "place": str, "count": int, "limit": int},
     "broke": {"place": str, "what": str},
     "end": {"revoked": list, "left": list},
@@ -197,15 +199,41 @@ def revoked_stays_out(history):
 
 
 def head_grows(history):
-    """A node's log only grows, and logs of one size are one log."""
-    sizes, hashes = {}, {}
-    for fact in history.of("head"):
+    """A node's log only grows, and logs of one size are one log unless the coordinator gave a place twice."""
+    sizes, hashes, forked_at = {}, {}, float("inf")
+    for fact in history.of("head", "forked"):
+        if fact["kind"] == "forked":
+            forked_at = fact["size"]
+            continue
         node, size, at = fact["node"], fact["size"], fact["at_us"]
         if size < sizes.get(node, 0):
             yield at, f"node {node}'s log shrank from {sizes[node]} to {size} entries"
-        if hashes.setdefault(size, fact["hash"]) != fact["hash"]:
+        if hashes.setdefault(size, fact["hash"]) != fact["hash"] and size < forked_at:
             yield at, f"node {node} has another log of {size} entries"
         sizes[node] = size
+
+
+def forks_raise_evidence(history):
+    """Whoever keeps mail that was signed under another log than its own says so to its people."""
+    logs = {(fact["node"], fact["size"]): fact["hash"] for fact in history.of("head")}
+    alarmed = {fact["node"] for fact in history.of("alarmed")}
+    for fact in history.of("kept"):
+        node = fact["node"]
+        own = logs.get((node, fact.get("head_size")))
+        if own is not None and own != fact.get("head_hash") and node not in alarmed:
+            alarmed.add(node)
+            yield fact["at_us"], f"{history.name(fact['message'])} was signed under another log, and node {node} said nothing"
+
+
+def authentic(history):
+    """What is kept was signed by its sender, a member by the recipient's log and at the head it records."""
+    for fact in history.of("kept"):
+        name = history.name(fact["message"])
+        if fact.get("signed") is False:
+            yield fact["at_us"], f"{name} was kept in bytes its sender did not sign"
+        for field in ("standing", "standing_at_head"):
+            if fact.get(field) not in (None, "member"):
+                yield fact["at_us"], f"{name} was kept, its sender's {field.replace('_', ' ')} being {fact[field]}"
 
 
 def bounded_queues(history):
@@ -221,7 +249,18 @@ def drains(history):
         yield None, str(left)
 
 
-INVARIANTS = (no_loss, at_most_once, in_order, word_follows_fact, revoked_stays_out, head_grows, bounded_queues, drains)
+INVARIANTS = (
+    no_loss,
+    at_most_once,
+    in_order,
+    word_follows_fact,
+    revoked_stays_out,
+    authentic,
+    head_grows,
+    forks_raise_evidence,
+    bounded_queues,
+    drains,
+)
 
 
 def judge(history):

@@ -47,7 +47,7 @@ fn a_history_wrong_in_one_way_fails_exactly_that_invariant() {
         assert_eq!(violated(&said), [invariant.as_str()], "{name}: {said}");
         seen.insert(invariant);
     }
-    assert_eq!(seen.len(), 8, "every invariant has a history that violates it: {seen:?}");
+    assert_eq!(seen.len(), 10, "every invariant has a history that violates it: {seen:?}");
 }
 
 #[test]
@@ -62,7 +62,13 @@ fn what_is_no_history_is_refused_and_never_called_good() {
 #[test]
 fn runs_of_the_simulator_hold_for_a_checker_that_shares_no_code_with_it() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    for scenario in ["foul_weather", "revoked_while_mail_is_queued", "queue_full", "expiry_while_queued"] {
+    for scenario in [
+        "foul_weather",
+        "revoked_while_mail_is_queued",
+        "queue_full",
+        "expiry_while_queued",
+        "coordinator_forks",
+    ] {
         let history = dir.path().join(scenario);
         let mut command = Command::new(program("netsim"));
         let file = source::root().join("netsim/scenarios/fast").join(scenario).with_extension("toml");

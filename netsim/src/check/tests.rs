@@ -7,7 +7,7 @@ use peerloom_proto::endpoint::{OutboxState, PathKind};
 use peerloom_proto::{EntryHash, Head, MessageId, PeerId};
 
 use super::all;
-use crate::model::{Fact, History, Planned};
+use crate::model::{Fact, History, Planned, Proof, Standing};
 use crate::network::Place;
 
 const FIRST: usize = 0;
@@ -32,7 +32,11 @@ fn sent(message: usize) -> [Fact; 2] {
 }
 
 fn kept(message: usize) -> Fact {
-    Fact::Kept { node: 1, message, path: PathKind::Relay }
+    proven(message, Proof { holds: true, head: log(3, 1), standing: Standing::Member, at_head: None })
+}
+
+fn proven(message: usize, proof: Proof) -> Fact {
+    Fact::Kept { node: 1, message, path: PathKind::Relay, proof }
 }
 
 fn shown(message: usize) -> Fact {
@@ -44,7 +48,11 @@ fn told(message: usize, state: OutboxState) -> Fact {
 }
 
 fn head(node: usize, size: u64, hash: u8) -> Fact {
-    Fact::Head { node, head: Head { size, hash: EntryHash([hash; 32]) } }
+    Fact::Head { node, head: log(size, hash) }
+}
+
+fn log(size: u64, hash: u8) -> Head {
+    Head { size, hash: EntryHash([hash; 32]) }
 }
 
 #[track_caller]
@@ -142,6 +150,40 @@ fn mail_kept_after_its_senders_revocation_was_learned_is_refused_too_late() {
 fn a_log_that_shrinks_or_forks_is_seen() {
     fails("head_grows", vec![head(0, 4, 1), head(0, 3, 2)]);
     fails("head_grows", vec![head(0, 4, 1), head(1, 4, 2)]);
+}
+
+#[test]
+fn logs_that_the_coordinator_forked_may_differ_from_there_on() {
+    let facts = vec![Fact::Forked { size: 4 }, head(0, 4, 1), head(1, 4, 2), head(0, 5, 3), head(1, 5, 4)];
+    assert_eq!(all(&history(facts)), []);
+    fails("head_grows", vec![Fact::Forked { size: 4 }, head(0, 3, 1), head(1, 3, 2)]);
+}
+
+#[test]
+fn mail_signed_under_another_log_must_alarm_its_recipient() {
+    let standing = Standing::Member;
+    let proof = Proof { holds: true, head: log(4, 2), standing, at_head: None };
+    let mut facts = vec![Fact::Forked { size: 4 }, head(1, 4, 1)];
+    facts.extend(sent(FIRST));
+    facts.extend([proven(FIRST, proof), shown(FIRST)]);
+    fails("forks_raise_evidence", facts.clone());
+    facts.push(Fact::Alarmed { node: 1, what: "another log".to_owned() });
+    assert_eq!(all(&history(facts)), []);
+}
+
+#[test]
+fn mail_that_does_not_verify_where_it_says_is_not_authentic() {
+    let good = Proof { holds: true, head: log(3, 1), standing: Standing::Member, at_head: None };
+    for bad in [
+        Proof { holds: false, ..good },
+        Proof { standing: Standing::Stranger, ..good },
+        Proof { standing: Standing::Revoked, ..good },
+        Proof { at_head: Some(Standing::Stranger), ..good },
+    ] {
+        let mut facts = sent(FIRST).to_vec();
+        facts.extend([proven(FIRST, bad), shown(FIRST)]);
+        fails("authentic", facts);
+    }
 }
 
 #[test]

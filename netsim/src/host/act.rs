@@ -102,13 +102,21 @@ impl World {
             }
             Told::Inbox { .. } => self.plan_read(node),
             Told::Rejected { reason, from: _ } => *self.tally.rejected.entry(reason).or_default() += 1,
-            Told::Alarm(text) => *self.tally.alarms.entry(text).or_default() += 1,
+            Told::Alarm(text) => self.alarmed(node, text),
             Told::Uplink(_)
             | Told::Presence { .. }
             | Told::Path { .. }
             | Told::Log { .. }
             | Told::Admitted { .. } => {}
         }
+    }
+
+    fn alarmed(&mut self, node: usize, what: String) {
+        if self.is_planted(Mutant::IgnoresForks) && what.contains("log") {
+            return;
+        }
+        *self.tally.alarms.entry(what.clone()).or_default() += 1;
+        self.history.note(self.queue.now(), Fact::Alarmed { node, what });
     }
 
     fn answered(&mut self, node: usize, asked: Asked, reply: Reply) {
@@ -138,7 +146,10 @@ impl World {
                 && planned.text.as_bytes() == &row.message.content[..]
         };
         let fact = match self.by_id.get(&row.id).filter(same) {
-            Some(message) => Fact::Kept { node, message: *message, path: row.path },
+            Some(message) => {
+                let (message, proof) = (*message, self.proof(node, row));
+                Fact::Kept { node, message, path: row.path, proof }
+            }
             None => Fact::Strange { node, what: format!("{} of {}, which nobody sent so", row.id, row.from) },
         };
         self.history.note(at, fact);
@@ -267,6 +278,7 @@ impl World {
             }
             (Carried::Frame(frame), Purpose::Uplink) => {
                 if self.is_uplink(node, id) {
+                    let frame = self.as_told(node, frame);
                     self.node_input(node, Input::UplinkFrame(frame));
                 }
             }

@@ -167,6 +167,7 @@ impl World {
         }
         let mut log_changed = false;
         for write in writes {
+            self.note_sealed(write);
             if let Write::Inbox(row) = write {
                 self.note_kept(node, row);
             }

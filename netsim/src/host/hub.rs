@@ -122,6 +122,7 @@ impl World {
         let socket = SocketId(id.0);
         match carried {
             Carried::Frame(frame) => {
+                let Some(frame) = self.hub_hears(id, frame) else { return };
                 self.hub_step(Some(Input::Frames { socket, frames: vec![Arrived::read(&frame)] }));
             }
             Carried::End => {
@@ -289,6 +290,7 @@ impl World {
         if let Err(what) = it.disk.commit(kept) {
             self.history.note(at, Fact::Broke { at: Place::Coordinator, what });
         }
+        self.note_fork();
         let limit = usize::try_from(mailbox_max).expect("bounds fit a usize");
         for write in writes {
             if let Write::PutMail(row) = write

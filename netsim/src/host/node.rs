@@ -289,7 +289,7 @@ impl World {
     }
 
     /// The roster of a node's disk: the founding is replayed once a world.
-    fn replay(&self, node: usize) -> Roster {
+    pub(super) fn replay(&self, node: usize) -> Roster {
         let stored = &self.nodes[node].disk.entries;
         let founding = &self.mesh.entries;
         if stored.len() < founding.len() {

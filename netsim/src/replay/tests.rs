@@ -143,6 +143,16 @@ mod mutants {
     }
 
     #[test]
+    fn a_node_that_skips_revocations_keeps_what_is_not_authentic() {
+        caught(Mutant::SkipsRevocations, "revoked_while_mail_is_queued", "authentic");
+    }
+
+    #[test]
+    fn a_node_that_passes_over_a_fork_is_seen() {
+        caught(Mutant::IgnoresForks, "coordinator_forks", "forks_raise_evidence");
+    }
+
+    #[test]
     fn a_coordinator_without_bounds_is_seen() {
         caught(Mutant::ForgetsBound, "queue_full", "bounded_queues");
     }

@@ -12,6 +12,10 @@ pub(crate) enum Deed {
     Replay,
     /// What it says leaves later than what it says after that.
     Reorder,
+    /// Some nodes are shown a log of their own from now on.
+    Fork,
+    /// What it says is not so.
+    Lie,
 }
 
 /// What a coordinator says, by what it is about.
@@ -26,4 +30,32 @@ pub(crate) enum Sort {
     /// The log, and its word on appends.
     Entries,
     Presence,
+}
+
+/// What is not so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Lie {
+    /// That an envelope is kept which is thrown away.
+    Accepted,
+    /// Who is online.
+    Presence,
+    /// How long the log is.
+    Size,
+    /// That the log is shorter, or another, at the welcome.
+    Head,
+    /// Which claim mail and receipts are under.
+    Claims,
+    /// A bit of a receipt or of its signature.
+    Receipts,
+    /// A bit of an envelope.
+    Envelopes,
+    /// Who an envelope is for: somebody else gets a copy.
+    Recipients,
+    /// Who an envelope is from.
+    Senders,
+    /// Prekeys of nobody, and of members who did not sign them.
+    Prekeys,
+    /// Log entries whose author did not sign them, or may not act so.
+    Entries,
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::{Deed, Seconds, Sort, Who};
+use super::{Deed, Lie, Seconds, Sort, Who};
 
 /// When a fault begins: once, again and again, or at random instants.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -53,6 +53,8 @@ pub(crate) enum Fault {
         deed: Deed,
         /// About what; everything otherwise.
         of: Option<Vec<Sort>>,
+        /// What is not so, of a liar.
+        lies: Option<Vec<Lie>>,
         /// Towards which nodes; all otherwise.
         towards: Option<Vec<usize>>,
         /// How often it takes the occasion.
@@ -146,6 +148,22 @@ impl Fault {
             Self::Evil { towards, .. } => towards.iter().flatten().copied().map(Who::Node).collect(),
             Self::CutLinks { .. } | Self::NoDirect { .. } | Self::Revoke { .. } => Vec::new(),
         }
+    }
+
+    /// What is wrong with it, whatever the rest of the file says.
+    pub(super) fn nonsense(&self) -> Option<&'static str> {
+        if let Self::CutUplink { who: Who::Coordinator, .. } = self {
+            return Some("an uplink is named by its node");
+        }
+        let Self::Evil { deed, of, lies, towards, .. } = self else { return None };
+        let right = match deed {
+            Deed::Withhold | Deed::Replay | Deed::Reorder => lies.is_none(),
+            Deed::Fork => lies.is_none() && of.is_none() && towards.is_some(),
+            Deed::Lie => of.is_none() && lies.is_some(),
+        };
+        let what =
+            "`of` goes with withhold, replay and reorder, `lies` with lie, and a fork says `towards` whom";
+        (!right).then_some(what)
     }
 
     pub(super) fn times(&self) -> Vec<Seconds> {

@@ -60,6 +60,7 @@ fn a_dishonest_coordinator_does_what_it_can_be_told_to_towards_nodes_that_are_th
     };
     Scenario::parse("x.toml", &evil("withhold", "[1]")).expect("a scenario");
     assert!(error(&evil("sulk", "[1]")).contains("sulk"));
+    assert!(error(&evil("lie", "[1]")).contains("`lies` with lie"));
     assert_eq!(error(&evil("withhold", "[2]")), "x.toml: there is no node 2: the last is 1");
 }
 
