@@ -1,6 +1,8 @@
 //! Direct links: one UDP socket, one task for each dial and each link. The machine says whom to
 //! expect, dial and forget; this file carries frames and reports what happened.
 
+mod addresses;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -246,20 +248,6 @@ impl Shared {
             tokio::time::sleep(MEASURE_EVERY).await;
         }
     }
-
-    async fn watch_addresses(self) {
-        let mut last = None;
-        loop {
-            let candidates = self.transport.candidates(self.scope);
-            if last.as_ref() != Some(&candidates) {
-                let ready =
-                    Input::DirectReady { cert: self.transport.local_cert(), candidates: candidates.clone() };
-                report(&self.inlet, Source::Transport, ready).await;
-                last = Some(candidates);
-            }
-            tokio::time::sleep(ADDRESSES_EVERY).await;
-        }
-    }
 }
 
 /// Hands an input over. Once the engine is gone nobody needs it.
@@ -275,7 +263,3 @@ const QUEUE_BYTES_MAX: usize = 16 << 20;
 /// How often a link's round trip is looked at: reading it costs nothing, and a status line that lags
 /// by a second is not noticed.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
-
-/// How often the machine's addresses are listed anew: a system call, and a laptop that changed its
-/// network is found within this.
-const ADDRESSES_EVERY: Duration = Duration::from_secs(10);

@@ -30,5 +30,5 @@ pub use transport::{
     AcceptError, BoxFuture, CloseReason, DialError, ExpectError, LinkError, LinkProperties, LinkRole,
     PathKind, PeerAddr, PeerLink, PeerTransport, SEND_BUFFER_BYTES_MAX,
 };
-pub use udp::{CandidateScope, Datagram, bind_udp};
+pub use udp::{AddressWatch, CandidateScope, Datagram, bind_udp};
 pub use websocket::{ConnectError, WebSocketConnector};

@@ -2,6 +2,7 @@
 
 mod demux;
 mod hops;
+mod watch;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -13,6 +14,7 @@ use tracing::debug;
 pub use demux::Datagram;
 pub(crate) use demux::{SharedSocket, StunQueue};
 pub(crate) use hops::send;
+pub use watch::AddressWatch;
 
 /// Room asked of the kernel in each direction. Its default of about 200 KiB drops packets while a
 /// busy runtime looks elsewhere; the kernel may grant less.
@@ -60,8 +62,10 @@ pub(crate) fn candidates(local: SocketAddr, scope: CandidateScope) -> Vec<Socket
         debug!(%error, "The interfaces cannot be listed.");
         Vec::new()
     });
+    // An interface that is down, or has no carrier, keeps its address.
+    let up = interfaces.into_iter().filter(if_addrs::Interface::is_oper_up);
     let addresses: Vec<(String, IpAddr)> =
-        interfaces.into_iter().map(|interface| (interface.name.clone(), interface.ip())).collect();
+        up.map(|interface| (interface.name.clone(), interface.ip())).collect();
     arrange(&addresses, local, scope)
 }
 
