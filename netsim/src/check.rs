@@ -26,6 +26,15 @@ pub(crate) struct Violation {
     pub(crate) what: String,
 }
 
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.at {
+            Some(at) => write!(f, "{} at {:.3} s: {}", self.invariant, at.as_secs_f64(), self.what),
+            None => write!(f, "{} at the end: {}", self.invariant, self.what),
+        }
+    }
+}
+
 type Check = fn(&History) -> Vec<(Option<Duration>, String)>;
 
 /// Every invariant by its name.

@@ -26,6 +26,8 @@ mod queue;
 mod world;
 // What was seen, and what it means.
 mod check;
+mod frame;
+mod graph;
 mod history;
 mod model;
 mod replay;
@@ -33,6 +35,7 @@ mod shrink;
 mod simulate;
 mod trace;
 mod verdict;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -57,6 +60,8 @@ enum Command {
     Run(simulate::RunArgs),
     /// Runs a scenario twice, compares the two, and shows the last happenings.
     Replay(simulate::RunArgs),
+    /// Draws a part of a run as a Mermaid sequence diagram.
+    Graph(graph::GraphArgs),
     /// Makes a run that fails smaller while it fails the same way, and writes it as a scenario.
     Shrink(shrink::ShrinkArgs),
     /// Runs random scenarios with random seeds until one fails or the time is over.
@@ -71,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Lab(args) => lab::main(&args),
         Command::Run(args) => simulate::run(&args),
         Command::Replay(args) => simulate::replay(&args),
+        Command::Graph(args) => graph::main(&args),
         Command::Shrink(args) => shrink::main(&args),
         Command::Swarm(args) => simulate::swarm(&args),
     }

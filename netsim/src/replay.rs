@@ -78,11 +78,7 @@ impl Report {
             text.push_str(&format!("sweep      {} runs, the figures are the last one's\n", self.runs));
         }
         for violation in self.outcome.violations.iter().take(SHOWN_VIOLATIONS) {
-            let at = match violation.at {
-                Some(at) => format!("at {:.3} s", at.as_secs_f64()),
-                None => "at the end".to_owned(),
-            };
-            text.push_str(&format!("FAIL {} {at}: {}\n", violation.invariant, violation.what));
+            text.push_str(&format!("FAIL {violation}\n"));
         }
         let more = self.outcome.violations.len().saturating_sub(SHOWN_VIOLATIONS);
         if more > 0 {

@@ -22,6 +22,7 @@ use crate::queue::{Carried, Event, Queue};
 use crate::scenario::{Millis, Scenario, Who};
 use crate::trace::{Trace, name_of};
 use crate::verdict::{Tally, Verdict};
+use crate::watch::{Lens, Seen, Watch};
 
 /// What makes a run, beside the scenario.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +64,7 @@ pub(crate) struct World {
     pub(crate) history: History,
     pub(crate) tally: Tally,
     trace: Trace,
+    pub(crate) watch: Option<Watch>,
     pub(crate) plan: Vec<Turn>,
     pub(crate) by_id: BTreeMap<MessageId, usize>,
     pub(crate) by_member: BTreeMap<PeerId, usize>,
@@ -91,12 +93,17 @@ const START_WITHIN: Duration = Duration::from_millis(500);
 /// Runs a scenario once.
 pub(crate) fn run(scenario: &Scenario, options: Options) -> Outcome {
     let mut world = World::new(scenario.clone(), options);
-    world.start();
-    world.plan_messages();
-    let over = world.plan_faults();
-    world.pass_until(over);
-    world.settle(over + scenario.settle_s.duration());
+    world.let_it_happen();
     world.finish()
+}
+
+/// The same run, and what was seen of it through a lens.
+pub(crate) fn watched(scenario: &Scenario, options: Options, lens: Lens) -> (Outcome, Vec<Seen>) {
+    let mut world = World::new(scenario.clone(), options);
+    world.watch = Some(Watch::new(lens));
+    world.let_it_happen();
+    let seen = world.watch.take().map(Watch::finish).unwrap_or_default();
+    (world.finish(), seen)
 }
 
 /// What a run begins with: its messages, and its faults with every draw made.
@@ -137,6 +144,7 @@ impl World {
             history: History::of(members),
             tally: Tally::default(),
             trace: Trace::default(),
+            watch: None,
             plan: Vec::new(),
             by_id: BTreeMap::new(),
             by_member,
@@ -147,6 +155,14 @@ impl World {
             swept_at: None,
             scenario,
         }
+    }
+
+    fn let_it_happen(&mut self) {
+        self.start();
+        self.plan_messages();
+        let over = self.plan_faults();
+        self.pass_until(over);
+        self.settle(over + self.scenario.settle_s.duration());
     }
 
     fn start(&mut self) {
@@ -181,7 +197,9 @@ impl World {
                 return self.history.note(now, Fact::Broke { at: Place::Coordinator, what });
             }
             self.note(&event);
+            self.watch(&event);
             self.happen(event);
+            self.watch_outcome();
         }
     }
 

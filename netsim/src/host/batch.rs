@@ -116,6 +116,13 @@ impl World {
         self.finish_batch(node, open);
     }
 
+    /// What a node's disk is about to finish.
+    pub(crate) fn node_writes(&self, node: usize, life: u32) -> &[Write] {
+        let it = &self.nodes[node];
+        let open = it.process.as_ref().filter(|_| it.life == life).and_then(|process| process.open.as_ref());
+        open.map_or(&[], |open| &open.batch.writes)
+    }
+
     /// Every commit ends with a sync; under a planted fault few do.
     fn node_syncs(&mut self, node: usize, writes: &[Write]) {
         let skips = self.is_planted(Mutant::SkipsSync);

@@ -246,6 +246,13 @@ impl World {
         self.hub_step(Some(Input::Committed { batch }));
     }
 
+    /// What the coordinator's disk is about to finish.
+    pub(crate) fn hub_writes(&self, run: u32) -> &[Write] {
+        let it = &self.coordinator;
+        let batch = it.writing.as_ref().filter(|_| it.run == run);
+        batch.map_or(&[], |batch| &batch.writes)
+    }
+
     /// Nothing that takes space is kept; what frees it is.
     fn hub_store_is_full(&mut self) {
         let Some(batch) = self.coordinator.writing.take() else { return };

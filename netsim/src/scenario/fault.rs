@@ -136,7 +136,8 @@ impl Fault {
         }
     }
 
-    pub(super) fn hosts(&self) -> Vec<Who> {
+    /// The hosts that it names.
+    pub(crate) fn hosts(&self) -> Vec<Who> {
         match self {
             Self::Stop { who, .. }
             | Self::Kill { who, .. }
