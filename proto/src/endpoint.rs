@@ -34,7 +34,6 @@ use crate::keyring::Keyring;
 use crate::links::Links;
 use crate::peer::Peers;
 use crate::ping::Pings;
-use crate::prekey::SignedPrekey;
 use crate::receive::Inbox;
 use crate::revocation::{RevocationSet, SignedRevoke};
 use crate::roster::Roster;
@@ -173,10 +172,7 @@ impl Endpoint {
         }
         let mut peers = Peers::default();
         for (peer, prekey) in settings.peer_prekeys {
-            // An expired one is of no use: the coordinator's directory has the next.
-            if let Ok(prekey) = SignedPrekey::parse_verified(&prekey.stmt, &prekey.sig, &mesh, now.wall) {
-                peers.entry(peer).learn(prekey);
-            }
+            peers.entry(peer).hear_of(prekey, true);
         }
         let mut delivery = Delivery::default();
         for (peer, next) in settings.next_seqs {

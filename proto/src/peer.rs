@@ -1,17 +1,20 @@
 //! What this node knows of another member right now: presence, keys to seal to, the direct link.
 
+mod prekeys;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::endpoint::LinkId;
 use crate::entropy::Entropy;
-use crate::id::{Kid, PeerId};
+use crate::id::{Kid, MeshId, PeerId};
 use crate::key::{BoxPublicKey, BoxSecretKey};
 use crate::limits::{SENDER_KEY_LIFE, SENDER_KEY_MESSAGES_MAX};
 use crate::prekey::SignedPrekey;
 use crate::roster::Roster;
 use crate::seal::SenderBox;
 use crate::time::{Monotonic, Now};
+use crate::wire::SignedBytes;
 
 /// One other member.
 #[derive(Debug, Default)]
@@ -22,6 +25,9 @@ pub(crate) struct Peer {
     pub(crate) link: Option<LinkId>,
     /// The newest prekey it signed.
     pub(crate) prekey: Option<SignedPrekey>,
+    /// A prekey that the store or the coordinator's directory gave. It is checked when something is to
+    /// be sealed to this peer, which to most members of a large mesh nothing ever is.
+    unchecked: Option<Unchecked>,
     /// Until then the relay is not tried: the coordinator asked for it.
     pub(crate) relay_paused_until: Option<Monotonic>,
     /// Until then no path is tried: the peer asked for it.
@@ -31,6 +37,13 @@ pub(crate) struct Peer {
     /// Keys it said it does not hold.
     unknown_kids: BTreeSet<Kid>,
     sender: Option<Sender>,
+}
+
+#[derive(Debug)]
+struct Unchecked {
+    prekey: SignedBytes,
+    /// Whether the store has it.
+    is_stored: bool,
 }
 
 #[derive(Debug)]
@@ -48,6 +61,26 @@ impl Peer {
         }
         self.unknown_kids.insert(kid);
         self.sender = None;
+    }
+
+    /// Whether these very bytes were heard before.
+    fn knows(&self, prekey: &SignedBytes) -> bool {
+        let checked = self.prekey.as_ref().is_some_and(|known| *known.stmt() == prekey.stmt);
+        checked || self.unchecked.as_ref().is_some_and(|known| known.prekey == *prekey)
+    }
+
+    /// Takes a prekey of this peer that nobody checked yet.
+    pub(crate) fn hear_of(&mut self, prekey: SignedBytes, is_stored: bool) {
+        self.unchecked = Some(Unchecked { prekey, is_stored });
+    }
+
+    /// Checks what nobody checked yet. Gives what the store should have.
+    fn check_prekey(&mut self, id: &PeerId, mesh: &MeshId, now: Now) -> Option<SignedBytes> {
+        let Unchecked { prekey, is_stored } = self.unchecked.take()?;
+        // An expired one is of no use: the coordinator's directory has the next.
+        let checked = SignedPrekey::parse_verified(&prekey.stmt, &prekey.sig, mesh, now.wall).ok()?;
+        let is_new = checked.member == *id && self.learn(checked);
+        (is_new && !is_stored).then_some(prekey)
     }
 
     /// Keeps `prekey` if it lives longer than the one known. True if it was kept.

@@ -26,7 +26,6 @@ use crate::envelope::{Channel, UnverifiedEnvelope};
 use crate::id::{Generation, MessageId, PeerId};
 use crate::limits::{CLOCK_SKEW_MAX, DEDUPE_GRACE, HELD_MESSAGES_MAX};
 use crate::open::Opened;
-use crate::prekey::SignedPrekey;
 use crate::receipt::{ReceiptCode, ReceiptStatus};
 use crate::receipts::{Owed, Receipts, Source};
 use crate::reject::Reject;
@@ -280,7 +279,7 @@ impl Endpoint {
                 .and_then(|peer| peer.prekey.as_ref())
                 .is_none_or(|known| *known.stmt() != prekey.stmt)
         {
-            self.learn_prekey(now, Some(from), prekey);
+            self.learn_prekey(now, from, prekey);
         }
         if body.message.content_type == SIGNAL_TYPE {
             self.inbox.receipts.drop_source(source);
@@ -356,21 +355,6 @@ impl Endpoint {
         let owed =
             Owed { env_hash: opened.env_hash, id: header.id, status: ReceiptStatus::Stored, code: None };
         self.inbox.receipts.owe(header.from, source, owed);
-    }
-
-    /// Keeps a prekey that its member really signed.
-    pub(crate) fn learn_prekey(&mut self, now: Now, of: Option<PeerId>, prekey: &crate::wire::SignedBytes) {
-        let Ok(verified) = SignedPrekey::parse_verified(&prekey.stmt, &prekey.sig, &self.me.mesh, now.wall)
-        else {
-            return;
-        };
-        let member = verified.member;
-        if of.is_some_and(|of| of != member) || self.roster.member(&member).is_none() {
-            return;
-        }
-        if self.peers.entry(member).learn(verified) {
-            self.write(Write::PeerPrekey { peer: member, prekey: prekey.clone() });
-        }
     }
 
     pub(crate) fn rejected(&mut self, reason: &str, from: Option<PeerId>) {

@@ -159,7 +159,7 @@ impl Endpoint {
     }
 
     /// What can be refused before anything is written.
-    fn check(&self, now: Now, send: &Send) -> Result<(), Refusal> {
+    fn check(&mut self, now: Now, send: &Send) -> Result<(), Refusal> {
         if self.is_revoked(&self.me.id) || self.roster.member(&self.me.id).is_none() {
             return Err(Refusal::NotAMember);
         }
@@ -176,6 +176,7 @@ impl Endpoint {
             if self.is_revoked(to) {
                 return Err(Refusal::Revoked(*to));
             }
+            self.check_prekey(now, *to);
             if !self.peers.has_key(to, &self.roster, now) {
                 return Err(no_key(to));
             }
@@ -260,6 +261,7 @@ impl Endpoint {
         priority: Priority,
         exp: UnixMs,
     ) -> Result<SealedEnvelope, Refusal> {
+        self.check_prekey(now, to);
         let sender = self
             .peers
             .entry(to)

@@ -395,6 +395,6 @@ const CLAIM_MESSAGES: u64 = 2_048;
 /// Unreceipted bytes taken at once.
 const CLAIM_BYTES: u64 = 8 << 20;
 
-/// Members whose prekeys are asked for at connect. Others are sealed to by the key in the log, and
-/// teach theirs with their first message.
-const PREKEYS_ASKED_MAX: usize = 1_024;
+/// Members whose prekeys are asked for at connect: as many as a coordinator answers at once. Others are
+/// sealed to by the key in the log, and teach theirs with their first message.
+const PREKEYS_ASKED_MAX: usize = 256;

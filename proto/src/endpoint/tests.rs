@@ -8,6 +8,7 @@ mod membership;
 mod mesh;
 mod order;
 mod paths;
+mod prekeys;
 mod random;
 mod uplink;
 mod world;

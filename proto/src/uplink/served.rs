@@ -54,8 +54,8 @@ impl Endpoint {
                 }
             }
             ToNode::Prekeys { prekeys } => {
-                for prekey in &prekeys {
-                    self.learn_prekey(now, None, prekey);
+                for prekey in prekeys {
+                    self.hear_of_prekey(now, prekey);
                 }
             }
             ToNode::Presence { complete, peers } => self.presence(now, complete, &peers),

@@ -46,7 +46,7 @@ pub(super) struct Coordinator {
     queue: BTreeMap<Claim, Item>,
     next_claim: Claim,
     receipted: BTreeSet<EnvHash>,
-    prekeys: BTreeMap<PeerId, SignedBytes>,
+    pub(super) prekeys: BTreeMap<PeerId, SignedBytes>,
 }
 
 #[derive(Debug)]
