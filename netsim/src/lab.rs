@@ -6,14 +6,17 @@
 //! 3. [`wire`]      what lies between the sites; [`capture`] keeps what it saw
 //! 4. [`daemon`]    the programs; [`timeline`] what they told; [`internet`] all of it standing
 //! 5. [`check`]     can this machine do it, and is the lab what it says, by [`probe`]s
-//! 6. [`talk`]      one host talks to another; [`matrix`] every NAT to every NAT
+//! 6. [`talk`]      one host talks to another; [`matrix`] every NAT to every NAT, [`cuts`] and what an
+//!    [`interruption`] does to them
 //! 7. [`keep`]      evidence, when something failed
 
 mod capture;
 mod check;
+mod cuts;
 mod daemon;
 mod enter;
 mod internet;
+mod interruption;
 mod keep;
 mod matrix;
 mod namespace;
@@ -55,6 +58,12 @@ enum What {
     Check,
     /// Every kind of NAT talks to every kind: by which path, how soon, and whether all arrived.
     Matrix(matrix::MatrixArgs),
+    /// Two hosts talk at a steady rate and are interrupted again and again: what was lost, how long
+    /// messages stalled, how soon they went directly again.
+    #[command(
+        after_help = "Examples:\n  netsim lab cuts --count 200 --rate 50\n  netsim lab cuts --what rebind --nat port_restricted,symmetric --count 20"
+    )]
+    Cuts(cuts::CutsArgs),
 }
 
 /// Runs what was asked for. Fails when it could not be run, or when a message was lost, doubled or
@@ -75,7 +84,9 @@ fn admit(args: &LabArgs) -> anyhow::Result<ExitCode> {
     }
     match args.what {
         What::Check => check::print(&findings, args.json)?,
-        What::Matrix(_) => bail!("this machine cannot run the lab; `netsim lab check` says what is missing"),
+        What::Matrix(_) | What::Cuts(_) => {
+            bail!("this machine cannot run the lab; `netsim lab check` says what is missing")
+        }
     };
     Ok(ExitCode::FAILURE)
 }
@@ -89,6 +100,7 @@ fn play(args: &LabArgs) -> anyhow::Result<ExitCode> {
             check::print(&findings, args.json)?
         }
         What::Matrix(matrix) => matrix::run(matrix, &binaries()?, args.json)?,
+        What::Cuts(cuts) => cuts::run(cuts, &binaries()?, args.json)?,
     };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

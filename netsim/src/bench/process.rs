@@ -71,6 +71,19 @@ impl Process {
         self.child.stdout.take()
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.context("a process has a positive id")?;
+        kill_process(pid, signal).with_context(|| format!("failed to signal {}", self.name))
+    }
+
+    /// SIGKILL: it gets to do nothing more.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill().with_context(|| format!("failed to kill {}", self.name))?;
+        self.child.wait().map(drop).with_context(|| format!("{} is not waited for", self.name))
+    }
+
     /// Its resident memory, in bytes.
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
         let path = format!("/proc/{}/status", self.child.id());
@@ -288,6 +301,11 @@ impl Node {
             Ok(status.status == 200 && status.text()?.contains("\"connected\""))
         })
         .with_context(|| tail(&self.home.join("bench.log")))
+    }
+
+    /// Sends the daemon a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.process.as_ref().context("the daemon is not up")?.signal(signal)
     }
 
     /// Its daemon's resident memory, in MiB.

@@ -1,15 +1,16 @@
 //! `lab check`: whether this machine can do it, and whether the lab is what it says.
 
 use std::io::Write;
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::enter;
 use super::internet::{Cables, access_for};
+use super::interruption::{Interruption, REBOUND_PORT};
 use super::probe::{Class, Observers};
 use super::router::Nat;
+use super::site::{Place, Site};
 
 /// Programs that must be there, and the Debian package each is in.
 const PROGRAMS: [(&str, &str, &str); 5] = [
@@ -71,8 +72,7 @@ pub(super) fn outside() -> Vec<Finding> {
 }
 
 fn look_for((program, version, package): (&str, &str, &str), is_optional: bool) -> Finding {
-    let tried = enter::tool(program).arg(version).stdin(Stdio::null()).output();
-    let found = tried.is_ok_and(|output| output.status.success());
+    let found = enter::has(program, version);
     let says = match (found, is_optional) {
         (true, _) => "installed".to_owned(),
         (false, false) => format!("missing: apt-get install {package}"),
@@ -109,7 +109,27 @@ pub(super) fn inside() -> anyhow::Result<Vec<Finding>> {
             says: class.to_string(),
         });
     }
+    if enter::has("conntrack", "--version") {
+        findings.push(rebindings(&observers, observed, within)?);
+    }
     Ok(findings)
+}
+
+/// Whether every NAT can be made to forget a mapping and give another one, and stays what it is.
+fn rebindings(observers: &Observers, sites: &[Site], within: Duration) -> anyhow::Result<Finding> {
+    let mut wrong = Vec::new();
+    for (mark, site) in (1_u8..).zip(sites) {
+        if !Interruption::Rebind.can_hit(site) || site.nat == Nat::UdpBlocked {
+            continue;
+        }
+        let moved = observers.moves(site, mark, within, || site.rebind(Place::Home, REBOUND_PORT))?;
+        let class = observers.classify(site, mark, within)?;
+        if moved != Some(true) || Some(class) != Class::of(site.nat) {
+            wrong.push(format!("{}: moved {moved:?}, then {class}", site.nat));
+        }
+    }
+    let says = if wrong.is_empty() { "every mapping moves".to_owned() } else { wrong.join("; ") };
+    Ok(Finding { what: "rebinding".to_owned(), ok: wrong.is_empty(), says })
 }
 
 /// Prints them. True if all are ok.

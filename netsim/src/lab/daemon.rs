@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use super::namespace::Namespace;
 use super::site::{COORDINATOR_V4, COORDINATOR_V6, Site};
 use super::timeline::{Follower, Timeline};
+use crate::bench::http::Http;
 use crate::bench::process::{Binaries, Node, Process, clean, tail};
 
 /// The name in the origin; `/etc/hosts` has it.
@@ -85,6 +87,11 @@ impl Coordinator {
         Ok(())
     }
 
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.take().context("the coordinator is not up")?.kill()
+    }
+
     /// Its log.
     pub(super) fn log(&self) -> PathBuf {
         self.dir.join("coordinator.log")
@@ -142,13 +149,9 @@ impl Host {
         self.follower = None;
     }
 
-    /// Hands a text over without waiting for anything; the id is the caller's.
-    pub(crate) fn send(&self, to: &str, id: &str, text: &str) -> anyhow::Result<()> {
-        let body = json!({"to": [to], "id": id, "text": text, "wait": "none"}).to_string();
-        let answer = self.node.api()?.post("/v1/messages", "application/json", body.as_bytes())?;
-        let status = answer.status;
-        ensure!(status == 200, "{} takes no message for {to}: {status} {}", self.handle, answer.text()?);
-        Ok(())
+    /// A connection to its API that messages are handed over on.
+    pub(crate) fn mouth(&self) -> anyhow::Result<Mouth> {
+        Ok(Mouth { api: self.node.api()?, handle: self.handle.clone() })
     }
 
     /// What it knows of a peer.
@@ -178,5 +181,22 @@ impl Host {
     /// Runs a verb from this host.
     pub(crate) fn verb(&self, words: &[&str], stdin: Option<&str>) -> anyhow::Result<Value> {
         self.site.host.within(|| self.node.verb(words, stdin))
+    }
+}
+
+/// Where a program talks to its node.
+pub(crate) struct Mouth {
+    api: Http<UnixStream>,
+    handle: String,
+}
+
+impl Mouth {
+    /// Hands a text over without waiting for anything; the id is the caller's.
+    pub(crate) fn say(&mut self, to: &str, id: &str, text: &str) -> anyhow::Result<()> {
+        let body = json!({"to": [to], "id": id, "text": text, "wait": "none"}).to_string();
+        let answer = self.api.post("/v1/messages", "application/json", body.as_bytes())?;
+        let status = answer.status;
+        ensure!(status == 200, "{} takes no message for {to}: {status} {}", self.handle, answer.text()?);
+        Ok(())
     }
 }

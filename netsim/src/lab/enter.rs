@@ -90,6 +90,12 @@ pub(super) fn tool(program: &str) -> Command {
     command
 }
 
+/// Whether a program is there: it can say its version.
+pub(super) fn has(program: &str, version: &str) -> bool {
+    let tried = tool(program).arg(version).stdin(Stdio::null()).output();
+    tried.is_ok_and(|output| output.status.success())
+}
+
 /// Runs a program to its end; what it complained about is the error.
 pub(super) fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     fed(program, arguments, "").map(drop)

@@ -134,6 +134,25 @@ impl Observers {
         })
     }
 
+    /// Whether one socket's mapping is another one after that. None where no UDP passes.
+    pub(super) fn moves(
+        &self,
+        site: &Site,
+        mark: u8,
+        within: Duration,
+        rebind: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<Option<bool>> {
+        let inner = open(&site.host)?;
+        let mapping = || {
+            inner.send_to(&[mark], self.first.addr)?;
+            self.first.sees(mark, within)
+        };
+        let before = mapping()?;
+        rebind()?;
+        let after = mapping()?;
+        Ok(before.zip(after).map(|(before, after)| before != after))
+    }
+
     /// Round trips between the two observers, shortest first.
     pub(super) fn round_trips(&self, count: usize, within: Duration) -> anyhow::Result<Vec<Duration>> {
         const MARK: u8 = 255;

@@ -5,10 +5,14 @@
 //! `forward`, because an early punch packet that reaches the router itself claims the very tuple
 //! that the host behind it is about to use; and the chains have names that are no keywords.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+
+/// UDP ports of a host, and the ports they have outside.
+pub(super) type Moved = BTreeMap<u16, u16>;
 
 /// How a host stands in the internet. The words are those of scenarios.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
@@ -84,17 +88,19 @@ impl Nat {
         }
     }
 
-    /// What `nft -f` is given in a router whose outer address is `public`.
-    pub(super) fn rules(self, public: &str) -> String {
+    /// What `nft -f` is given in a router whose outer address is `public`. UDP ports of the host
+    /// that are in `moved` come out as those instead of as themselves. (Of a symmetric NAT every
+    /// port is random.)
+    pub(super) fn rules(self, public: &str, moved: &Moved) -> String {
         let mut rules = String::from("flush ruleset\n");
         if self.has_ipv4() {
             let translation = match self {
-                Self::FullCone => full_cone(public),
-                Self::AddressRestricted => address_restricted(public),
+                Self::FullCone => full_cone(public, moved),
+                Self::AddressRestricted => address_restricted(public, moved),
                 Self::Symmetric => SYMMETRIC.to_owned(),
-                Self::UdpBlocked => format!("{PORT_RESTRICTED}{UDP_BLOCKED}"),
+                Self::UdpBlocked => format!("{UDP_BLOCKED}{}", port_restricted(moved)),
                 Self::None | Self::PortRestricted | Self::Cgnat | Self::Ipv6Only | Self::DualStack => {
-                    PORT_RESTRICTED.to_owned()
+                    port_restricted(moved)
                 }
             };
             rules.push_str(&format!("table ip lab {{\n{translation}{CLOSED}}}\n"));
@@ -122,10 +128,6 @@ const CLOSED: &str = r#"
     iifname "w1" drop; }
 "#;
 
-const PORT_RESTRICTED: &str = r#"
-  chain c_post { type nat hook postrouting priority 100; oifname "w1" masquerade; }
-"#;
-
 const SYMMETRIC: &str = r#"
   chain c_post { type nat hook postrouting priority 100;
     oifname "w1" meta l4proto { tcp, udp } masquerade to :1024-65535 fully-random;
@@ -139,29 +141,60 @@ const UDP_BLOCKED: &str = r#"
 /// The map of a cone: which host a port of the public address belongs to.
 const CONE: &str = "  map fc { type inet_service : ipv4_addr . inet_service; flags dynamic,timeout; timeout 120s; size 65535; }\n";
 
-fn full_cone(public: &str) -> String {
+fn port_restricted(moved: &Moved) -> String {
+    let moved = moved
+        .iter()
+        .map(|(inner, outer)| format!("    oifname \"w1\" udp sport {inner} masquerade to :{outer};\n"));
+    format!(
+        r#"
+  chain c_post {{ type nat hook postrouting priority 100;
+{}    oifname "w1" masquerade; }}
+"#,
+        moved.collect::<String>()
+    )
+}
+
+/// Enters the host into the map under its outer port, and gives it the public address.
+fn cone(public: &str, moved: &Moved) -> String {
+    let moved = moved.iter().map(|(inner, outer)| {
+        format!(
+            "    oifname \"w1\" udp sport {inner} update @fc {{ {outer} : ip saddr . udp sport }} \
+             snat to {public}:{outer};\n"
+        )
+    });
+    format!(
+        r#"
+  chain c_post {{ type nat hook postrouting priority 100;
+{}    oifname "w1" meta l4proto udp update @fc {{ udp sport : ip saddr . udp sport }};
+    oifname "w1" snat to {public}; }}
+"#,
+        moved.collect::<String>()
+    )
+}
+
+fn full_cone(public: &str, moved: &Moved) -> String {
     format!(
         r#"{CONE}
   chain c_pre {{ type nat hook prerouting priority -100;
     iifname "w1" meta l4proto udp dnat ip to udp dport map @fc; }}
-  chain c_post {{ type nat hook postrouting priority 100;
-    oifname "w1" meta l4proto udp update @fc {{ udp sport : ip saddr . udp sport }};
-    oifname "w1" snat to {public}; }}
-"#
+{}"#,
+        cone(public, moved)
     )
 }
 
-fn address_restricted(public: &str) -> String {
+fn address_restricted(public: &str, moved: &Moved) -> String {
+    let permits = moved.iter().map(|(inner, outer)| {
+        format!("    oifname \"w1\" udp sport {inner} update @perm {{ {outer} . ip daddr }} return;\n")
+    });
     format!(
         r#"{CONE}
   set perm {{ type inet_service . ipv4_addr; flags dynamic,timeout; timeout 120s; size 65535; }}
   chain c_pre {{ type nat hook prerouting priority -100;
     iifname "w1" meta l4proto udp udp dport . ip saddr @perm dnat ip to udp dport map @fc; }}
   chain c_perm {{ type filter hook postrouting priority 90;
-    oifname "w1" meta l4proto udp update @perm {{ udp sport . ip daddr }}; }}
-  chain c_post {{ type nat hook postrouting priority 100;
-    oifname "w1" meta l4proto udp update @fc {{ udp sport : ip saddr . udp sport }};
-    oifname "w1" snat to {public}; }}
-"#
+{}    oifname "w1" meta l4proto udp update @perm {{ udp sport . ip daddr }}; }}
+{}"#,
+        permits.collect::<String>(),
+        cone(public, moved)
     )
 }

@@ -53,12 +53,13 @@ pub(crate) fn talk(
     let begin = timeline.len();
     let began = Instant::now();
     let until = began + patience;
+    let mut mouth = from.mouth()?;
     let mut numbers = 0..;
     let mut sent = 0;
     let mut send = || {
         let number = numbers.next().unwrap_or_default();
         sent = number + 1;
-        from.send(&to.handle, &id(run, from, to, number), &text(run, number))
+        mouth.say(&to.handle, &id(run, from, to, number), &text(run, number))
     };
     send()?;
     let mut direct = None;

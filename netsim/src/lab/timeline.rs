@@ -14,13 +14,16 @@ use serde_json::{Value, json};
 use crate::bench::http::Http;
 use crate::bench::process::Node;
 
+/// Who speaks when the lab itself does something.
+pub(super) const LAB: &str = "lab";
+
 /// One line.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) at: Instant,
-    /// A host's handle.
+    /// A host's handle, or [`LAB`].
     pub(crate) who: String,
-    /// An event of the node's API.
+    /// An event of the node's API, or what was done.
     pub(crate) what: Value,
 }
 
@@ -73,6 +76,11 @@ impl Timeline {
             let waited = self.grown.wait_timeout(entries, left);
             entries = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Every line from `begin` on that says so.
+    pub(super) fn lines(&self, begin: usize, says: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        self.entries()[begin..].iter().filter(|entry| says(entry)).cloned().collect()
     }
 
     /// Writes it as JSON lines: milliseconds since the lab was built, who, what.

@@ -7,7 +7,7 @@
 //!
 //! 1. [`port`]    a packet socket on the far end of one site's veth
 //! 2. [`packet`]  the few header fields that matter here
-//! 3. [`weather`] delay, jitter, loss, reordering, rate: decides the fate of one packet
+//! 3. [`weather`] delay, jitter, loss, reordering, rate and cuts: decides the fate of one packet
 //! 4. [`Wire`]    the thread that takes packets in, keeps them and gives them out
 
 mod packet;
@@ -50,7 +50,7 @@ const STOP_WITHIN: Duration = Duration::from_millis(100);
 /// What the lab and the wire's thread share.
 #[derive(Debug)]
 pub(crate) struct Sky {
-    weather: Weather,
+    pub(crate) weather: Weather,
     pub(crate) capture: Capture,
 }
 

@@ -1,6 +1,6 @@
 //! What the internet does to a packet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::chance::Chance;
@@ -34,6 +34,8 @@ pub(crate) enum Fate {
     Arrives { to: usize, due: Instant },
     /// The line lost it.
     Lost,
+    /// Nothing passes between the two sites.
+    Cut,
     /// It stood too long in front of a slow line, or too much is under way.
     QueueFull,
     /// No site has its destination.
@@ -50,6 +52,7 @@ impl Fate {
         match self {
             Self::Arrives { .. } => None,
             Self::Lost => Some("lost"),
+            Self::Cut => Some("cut"),
             Self::QueueFull => Some("queue full"),
             Self::NoRoute => Some("no route"),
             Self::TtlExceeded => Some("TTL exceeded"),
@@ -58,10 +61,12 @@ impl Fate {
     }
 }
 
-/// The lines of all sites.
+/// The lines of all sites, and which pairs are cut.
 #[derive(Debug)]
 pub(crate) struct Weather {
     access: Vec<Access>,
+    /// From and to.
+    cuts: BTreeSet<(usize, usize)>,
     /// When each line has sent what it has, upwards and downwards.
     busy: Vec<[Option<Instant>; 2]>,
     /// When the last packet in order arrives, by direction.
@@ -74,11 +79,24 @@ impl Weather {
     pub(crate) fn new(access: Vec<Access>, seed: u64) -> Self {
         let busy = vec![[None; 2]; access.len()];
         let chance = Chance::new(seed, "wire", "fate");
-        Self { access, busy, last: BTreeMap::new(), chance }
+        Self { access, cuts: BTreeSet::new(), busy, last: BTreeMap::new(), chance }
+    }
+
+    /// Nothing passes between the two sites from here on.
+    pub(crate) fn cut(&mut self, one: usize, other: usize) {
+        self.cuts.extend([(one, other), (other, one)]);
+    }
+
+    /// It passes again.
+    pub(crate) fn heal(&mut self, one: usize, other: usize) {
+        self.cuts.retain(|pair| *pair != (one, other) && *pair != (other, one));
     }
 
     /// Decides.
     pub(super) fn fate(&mut self, from: usize, to: usize, bytes: usize, now: Instant) -> Fate {
+        if self.cuts.contains(&(from, to)) {
+            return Fate::Cut;
+        }
         let lines = [(from, Direction::Up), (to, Direction::Down)];
         let mut due = now;
         let mut held_back = false;
@@ -183,5 +201,17 @@ mod tests {
         assert_eq!(delays[0], Some(MS * 20));
         assert!(delays[..20].iter().is_sorted());
         assert_eq!(delays[99], None);
+    }
+
+    #[test]
+    fn a_cut_takes_both_directions_of_one_pair_until_it_heals() {
+        let mut weather = Weather::new(vec![Access::default(); 3], 7);
+        let now = Instant::now();
+        let passes = |weather: &mut Weather, from, to| weather.fate(from, to, 100, now) != Fate::Cut;
+        weather.cut(0, 1);
+        assert!(!passes(&mut weather, 0, 1) && !passes(&mut weather, 1, 0));
+        assert!(passes(&mut weather, 0, 2) && passes(&mut weather, 2, 1));
+        weather.heal(1, 0);
+        assert!(passes(&mut weather, 0, 1) && passes(&mut weather, 1, 0));
     }
 }
