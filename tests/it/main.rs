@@ -22,6 +22,7 @@ mod membership;
 // What others may do to us.
 mod bad_input;
 mod garbage;
+mod lab;
 mod tls;
 // The bytes, the house, and what the papers say of them.
 mod architecture;
