@@ -19,6 +19,7 @@ mod evil;
 mod flow;
 mod forge;
 mod host;
+mod hostile;
 mod link;
 mod mesh;
 mod network;

@@ -19,6 +19,12 @@ pub(crate) enum Mutant {
     LosesLogEntry,
     /// A node's machine is never shown a revocation that its disk has.
     SkipsRevocations,
+    /// A node's store knows what it has seen by its id alone.
+    DedupesByBareId,
+    /// A node's store forgets its floor.
+    ForgetsFloor,
+    /// A node believes a receipt whoever signed it.
+    BelievesAnyReceipt,
     /// Nobody is told when a node sees another log than its own.
     IgnoresForks,
     /// The coordinator knows no bound for its queues.

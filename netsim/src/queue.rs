@@ -57,6 +57,8 @@ pub(crate) enum Event {
     Fault { index: usize },
     /// A dishonest coordinator says something on its own account.
     EvilSays { stream: StreamId, frame: Bytes },
+    /// A hostile member does what it does next.
+    HostileActs { hostile: usize },
     /// A node's revocation of another is asked for, or tried again.
     Revokes { by: usize, target: usize },
 }

@@ -4,6 +4,7 @@
 mod evil;
 mod expect;
 mod fault;
+mod hostile;
 mod link;
 mod list;
 
@@ -17,6 +18,7 @@ use serde::de::{Deserializer, Visitor};
 pub(crate) use self::evil::{Deed, Lie, Sort};
 pub(crate) use self::expect::{Delivered, Expect};
 pub(crate) use self::fault::{Direction, Fault, Moment, When};
+pub(crate) use self::hostile::{HostileMember, Hostility};
 pub(crate) use self::link::Links;
 use self::list::Listed;
 
@@ -46,6 +48,9 @@ pub(crate) struct Scenario {
     pub(crate) workload: Workload,
     #[serde(default, rename = "fault")]
     pub(crate) faults: Vec<Fault>,
+    /// Members that misbehave.
+    #[serde(default)]
+    pub(crate) hostile: Vec<HostileMember>,
     #[serde(default)]
     pub(crate) expect: Expect,
     /// Run once for every commit of somebody, crashed at that commit.
@@ -206,34 +211,26 @@ impl Scenario {
         self.workload.check_list()?;
         let listed = [&self.workload.senders, &self.workload.recipients];
         let listed = listed.into_iter().flatten().flatten().copied();
+        let listed = listed.chain(self.hostile.iter().flat_map(HostileMember::nodes));
         let listed = listed.chain(self.workload.list.iter().flat_map(|listed| [listed.from, listed.to]));
-        let revoking = self.faults.iter().filter_map(|fault| match fault {
-            Fault::Revoke { by, target, .. } => Some([*by, *target]),
-            Fault::Stop { .. }
-            | Fault::Kill { .. }
-            | Fault::CrashAtCommit { .. }
-            | Fault::CutUplink { .. }
-            | Fault::CutLinks { .. }
-            | Fault::Partition { .. }
-            | Fault::NoDirect { .. }
-            | Fault::ClockJump { .. }
-            | Fault::DiskFull { .. }
-            | Fault::Evil { .. } => None,
-        });
         let named = self.faults.iter().flat_map(Fault::hosts).chain(self.sweep.map(|sweep| sweep.who));
         let named = named.filter_map(|who| match who {
             Who::Node(node) => Some(node),
             Who::Coordinator | Who::Any => None,
         });
-        if let Some(node) = listed.chain(revoking.flatten()).chain(named).find(|node| *node >= nodes) {
+        if let Some(node) = listed.chain(named).find(|node| *node >= nodes) {
             return Err(format!("there is no node {node}: the last is {}", nodes - 1));
         }
         let times = [self.duration_s, self.settle_s, self.workload.from_s].into_iter();
         let times = times.chain(self.workload.until_s).chain(self.workload.life_s);
         let times = times.chain(self.faults.iter().flat_map(Fault::times));
+        let times = times.chain(self.hostile.iter().flat_map(HostileMember::times));
         let times = times.chain(self.workload.list.iter().map(|listed| listed.at_s));
         if times.map(|time| time.0).any(|time| !(0.0..=SECONDS_MAX).contains(&time)) {
             return Err(format!("a time is between 0 and {SECONDS_MAX} s"));
+        }
+        if let Some(what) = self.hostile.iter().find_map(HostileMember::nonsense) {
+            return Err(what.to_owned());
         }
         for (number, fault) in self.faults.iter().enumerate() {
             let when = fault.when();

@@ -37,12 +37,17 @@ pub(crate) struct Tally {
     pub(crate) packets: Packets,
     /// Envelopes the coordinator refused because a queue was full.
     refused_full: u64,
+    /// Envelopes it refused because their sender was too fast.
+    refused_rate: u64,
+    /// Dedupe rows that nodes dropped below their floors.
+    pub(crate) forgotten: u64,
 }
 
 impl Tally {
     /// Adds what one life of the hub counted.
     pub(crate) fn add_hub(&mut self, counters: &Counters) {
         self.refused_full += counters.puts_refused_full;
+        self.refused_rate += counters.puts_refused_rate;
     }
 }
 
@@ -72,6 +77,8 @@ pub(crate) struct Verdict {
     pub(crate) links: u64,
     pub(crate) repeats: u64,
     pub(crate) refused_full: u64,
+    pub(crate) refused_rate: u64,
+    pub(crate) forgotten: u64,
     pub(crate) rejected: BTreeMap<String, u64>,
     pub(crate) alarms: BTreeMap<String, u64>,
     pub(crate) deeds: BTreeMap<&'static str, u64>,
@@ -110,6 +117,8 @@ impl Verdict {
             links: tally.links,
             repeats: tally.repeats,
             refused_full: tally.refused_full,
+            refused_rate: tally.refused_rate,
+            forgotten: tally.forgotten,
             rejected: tally.rejected,
             alarms: tally.alarms,
             deeds: tally.deeds,
@@ -197,6 +206,8 @@ impl Verdict {
             ("lost packets", self.packets_lost, expect.packets_lost_min),
             ("repeated packets", self.packets_repeated, expect.packets_repeated_min),
             ("refusals of a full queue", self.refused_full, expect.refused_full_min),
+            ("refusals of a sender too fast", self.refused_rate, expect.refused_rate_min),
+            ("forgotten dedupe rows", self.forgotten, expect.forgotten_min),
             ("alarms", self.alarms.values().sum(), expect.alarms_min),
         ] {
             if found < least {

@@ -189,7 +189,8 @@ impl World {
             Carried::Frame(bytes) => {
                 let frame = Frame::read(&purpose, end, bytes);
                 let messages = frame.messages().into_iter();
-                let named = messages.filter_map(|(id, status)| Some((*self.by_id.get(&id)?, status)));
+                let named =
+                    messages.filter_map(|(id, status)| Some((*self.by_id.get(&id)?.first()?, status)));
                 (frame.word(), bytes.len(), named.collect())
             }
         };
@@ -266,13 +267,13 @@ impl World {
         } else {
             return None;
         };
-        self.by_id.get(id).copied()
+        self.by_id.get(id)?.first().copied()
     }
 
     fn mailed(&self, write: &HubWrite) -> Option<usize> {
         let HubWrite::PutMail(row) = write else { return None };
         let envelope = UnverifiedEnvelope::parse(Bytes::clone(&row.bytes)).ok()?;
-        self.by_id.get(&envelope.header().id).copied()
+        self.by_id.get(&envelope.header().id)?.first().copied()
     }
 }
 

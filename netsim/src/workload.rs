@@ -57,7 +57,7 @@ impl World {
         let id = MessageId(*id.first_chunk().expect("a hash has sixteen bytes"));
         let text = format!("{number} {:.<width$}", "", width = self.scenario.workload.bytes);
         let message = self.history.messages.len();
-        self.by_id.insert(id, message);
+        self.by_id.entry(id).or_default().push(message);
         self.history.messages.push(Planned { at, number, id, from, to, text });
         self.queue.at(at, Event::Submits { message });
     }

@@ -14,6 +14,7 @@ use crate::disk::{HubDisk, NodeDisk};
 use crate::evil::Evil;
 use crate::fault::Turn;
 use crate::host::{Evidence, HubHost, Node};
+use crate::hostile::Hostile;
 use crate::mesh::{Mesh, first_prekey, node_key};
 use crate::model::{Fact, History, Planned};
 use crate::mutant::Mutant;
@@ -60,13 +61,15 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) coordinator: HubHost,
     pub(crate) evil: Evil,
+    pub(crate) hostiles: Vec<Hostile>,
     pub(crate) evidence: Evidence,
     pub(crate) history: History,
     pub(crate) tally: Tally,
     trace: Trace,
     pub(crate) watch: Option<Watch>,
     pub(crate) plan: Vec<Turn>,
-    pub(crate) by_id: BTreeMap<MessageId, usize>,
+    /// Messages by the name their senders gave them: one each, but for hostile members.
+    pub(crate) by_id: BTreeMap<MessageId, Vec<usize>>,
     pub(crate) by_member: BTreeMap<PeerId, usize>,
     pub(crate) by_cert: BTreeMap<CertHash, usize>,
     /// Messages whose program waits for an answer.
@@ -140,6 +143,7 @@ impl World {
             nodes,
             coordinator: HubHost::new(disk, seed),
             evil: Evil::new(&scenario.faults, seed),
+            hostiles: scenario.hostile.iter().map(|member| Hostile::new(member, seed)).collect(),
             evidence: Evidence::default(),
             history: History::of(members),
             tally: Tally::default(),
@@ -160,7 +164,7 @@ impl World {
     fn let_it_happen(&mut self) {
         self.start();
         self.plan_messages();
-        let over = self.plan_faults();
+        let over = self.plan_faults().max(self.plan_hostilities());
         self.pass_until(over);
         self.settle(over + self.scenario.settle_s.duration());
     }
@@ -245,6 +249,7 @@ impl World {
             Event::Submits { message } => self.submits(message),
             Event::Fault { index } => self.fault(index),
             Event::EvilSays { stream, frame } => self.evil_says(stream, frame),
+            Event::HostileActs { hostile } => self.hostile_acts(hostile),
             Event::Revokes { by, target } => self.revokes(by, target),
         }
     }
@@ -282,6 +287,7 @@ impl World {
             | Event::HubCommits { .. }
             | Event::HubStarts
             | Event::Submits { .. }
+            | Event::HostileActs { .. }
             | Event::Revokes { .. } => self.trace.note(at, format_args!("{event:?}")),
         }
     }
@@ -332,6 +338,7 @@ impl World {
     }
 
     fn finish(mut self) -> Outcome {
+        self.tally.forgotten = self.nodes.iter().map(|node| node.disk.forgotten()).sum();
         if let Some(hub) = &self.coordinator.hub {
             self.tally.add_hub(&hub.counters());
         }

@@ -17,6 +17,8 @@ pub(crate) enum Unique {
     Held,
     /// A planted fault.
     Forgotten,
+    /// Another: what was seen is known by its id, whoever it is from.
+    ById,
 }
 
 /// What a node's store holds.
@@ -39,6 +41,10 @@ pub(crate) struct NodeDisk {
     revocations: Vec<SignedBytes>,
     on_hold: BTreeSet<PeerId>,
     floor: UnixMs,
+    /// Outbox rows that were dropped; words on them come to nothing.
+    dropped: BTreeSet<Row>,
+    /// Dedupe rows that were dropped.
+    forgotten: u64,
 }
 
 impl NodeDisk {
@@ -60,6 +66,7 @@ impl NodeDisk {
                 let row = self.outbox_row(*row)?;
                 (row.wire, row.env_hash, row.kid, row.seals) = (wire.clone(), *env_hash, *kid, *seals);
             }
+            Write::OutboxState { row, .. } if self.dropped.contains(row) => {}
             Write::OutboxState { row, state, path, at: _ } => {
                 let found = self.outbox_row(*row)?;
                 (found.state, found.path) = (state.clone(), path.or(found.path));
@@ -67,7 +74,7 @@ impl NodeDisk {
             }
             Write::LateReceipt { id, to, env_hash, state, at: _ } => {
                 let rows = self.sent.get(id).cloned().unwrap_or_default();
-                for row in rows {
+                for row in rows.into_iter().filter(|row| !self.dropped.contains(row)).collect::<Vec<_>>() {
                     let found = self.outbox_row(row)?;
                     if found.to == *to && found.env_hash == *env_hash && found.state != OutboxState::Surfaced
                     {
@@ -79,7 +86,7 @@ impl NodeDisk {
             Write::Retire { row, replaced_by: _ } => drop(self.retired.insert(*row)),
             Write::Inbox(row) => self.add_inbox(row, unique)?,
             Write::Release { row, position } => {
-                if self.positions.insert(*position, *row).is_some() && unique == Unique::Held {
+                if self.positions.insert(*position, *row).is_some() && unique != Unique::Forgotten {
                     return Err(format!("inbox position {position} is taken"));
                 }
                 self.held.remove(row);
@@ -139,13 +146,13 @@ impl NodeDisk {
 
     fn add_inbox(&mut self, row: &InboxRow, unique: Unique) -> Result<(), String> {
         let twice = self.seen.insert((row.from, row.id), row.row).is_some();
-        if twice && unique == Unique::Held {
+        if twice && unique != Unique::Forgotten {
             return Err(format!("the inbox holds {} already", row.id));
         }
         match row.position {
             None => drop(self.held.insert(row.row)),
             Some(position) => {
-                if self.positions.insert(position, row.row).is_some() && unique == Unique::Held {
+                if self.positions.insert(position, row.row).is_some() && unique != Unique::Forgotten {
                     return Err(format!("inbox position {position} is taken"));
                 }
                 self.unread.insert(row.row);
@@ -157,7 +164,8 @@ impl NodeDisk {
         }
     }
 
-    /// As the real store does it: tombstones below the floor go, what failed stays.
+    /// Tombstones below the floor go, what failed stays, as in the real store. That keeps its inbox whole
+    /// as a history; here the dedupe rows of what was read go too, as they may.
     fn raise_floor(&mut self, floor: UnixMs) {
         self.floor = self.floor.max(floor);
         let over = |row: &OutboxRow| match row.state {
@@ -174,7 +182,15 @@ impl NodeDisk {
         for row in gone {
             self.outbox.remove(&row);
             self.unsettled.remove(&row);
+            self.dropped.insert(row);
         }
+        let (inbox, unread) = (&self.inbox, &self.unread);
+        let known = self.seen.len();
+        self.seen.retain(|_, row| {
+            let read = inbox.get(row).filter(|row| row.position.is_some() && !unread.contains(&row.row));
+            read.is_none_or(|row| row.exp > floor)
+        });
+        self.forgotten += (known - self.seen.len()) as u64;
     }
 
     // What the machine asks.
@@ -190,9 +206,14 @@ impl NodeDisk {
         .collect()
     }
 
-    pub(crate) fn seen(&self, keys: &[(PeerId, MessageId)]) -> Vec<Option<SeenRow>> {
-        let find = |key| {
-            let row = self.inbox.get(self.seen.get(key)?)?;
+    pub(crate) fn seen(&self, keys: &[(PeerId, MessageId)], unique: Unique) -> Vec<Option<SeenRow>> {
+        let find = |key: &(PeerId, MessageId)| {
+            let known = match unique {
+                Unique::Held => self.seen.get(key),
+                Unique::Forgotten => None,
+                Unique::ById => self.seen.iter().find(|((_, id), _)| *id == key.1).map(|(_, row)| row),
+            };
+            let row = self.inbox.get(known?)?;
             let surfaced = row.position.is_some() && !self.unread.contains(&row.row);
             Some(SeenRow { fp: row.fp, surfaced })
         };
@@ -292,6 +313,11 @@ impl NodeDisk {
     /// Rows whose end is open: to whom, and how far they got.
     pub(crate) fn open_rows(&self) -> impl Iterator<Item = &OutboxRow> {
         self.unsettled.iter().filter_map(|row| self.outbox.get(row))
+    }
+
+    /// Dedupe rows that were dropped below the floor.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Rows in the outbox that are not settled, and rows held in the inbox.

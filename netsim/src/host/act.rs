@@ -50,6 +50,7 @@ impl World {
             Output::SendLink(link, frame) => {
                 let (stream, end) = stream_of(link);
                 if self.network.is_open(stream, end) {
+                    let frame = self.hostile_sends(node, frame);
                     self.network.send(&mut self.queue, stream, end, frame);
                 } else {
                     self.node_input(node, Input::LinkClosed(link));
@@ -96,7 +97,10 @@ impl World {
         let at = self.queue.now();
         match told {
             Told::Outbox { id, to: _, state, path: _, at: _ } => {
-                if let Some(message) = self.by_id.get(&id).copied() {
+                // What a program sent under an id came before what a hostile member says beside it.
+                let named = self.by_id.get(&id).into_iter().flatten();
+                let message = named.copied().find(|message| self.history.messages[*message].from == node);
+                if let Some(message) = message {
                     self.history.note(at, Fact::Told { message, state });
                 }
             }
@@ -122,7 +126,7 @@ impl World {
     fn answered(&mut self, node: usize, asked: Asked, reply: Reply) {
         match asked {
             Asked::Message(message) => self.message_answered(message, reply),
-            Asked::Surface => {}
+            Asked::Surface | Asked::Link => {}
             Asked::Revoke { target } => match reply {
                 Reply::Appended(_) => self.history.revoked.push(target),
                 // The coordinator is away, or the log moved: the admin tries again.
@@ -140,19 +144,24 @@ impl World {
     /// A row of the inbox is on the disk.
     pub(super) fn note_kept(&mut self, node: usize, row: &InboxRow) {
         let at = self.queue.now();
-        let same = |message: &&usize| {
-            let planned = &self.history.messages[**message];
-            self.history.members[planned.from] == row.from
-                && planned.text.as_bytes() == &row.message.content[..]
-        };
-        let fact = match self.by_id.get(&row.id).filter(same) {
+        let fact = match self.message_of(row) {
             Some(message) => {
-                let (message, proof) = (*message, self.proof(node, row));
+                let proof = self.proof(node, row);
                 Fact::Kept { node, message, path: row.path, proof }
             }
             None => Fact::Strange { node, what: format!("{} of {}, which nobody sent so", row.id, row.from) },
         };
         self.history.note(at, fact);
+    }
+
+    /// What was sent as this row has it.
+    fn message_of(&self, row: &InboxRow) -> Option<usize> {
+        let from = self.by_member.get(&row.from)?;
+        let same = |message: &usize| {
+            let planned = &self.history.messages[*message];
+            planned.from == *from && planned.text.as_bytes() == &row.message.content[..]
+        };
+        self.by_id.get(&row.id)?.iter().copied().find(same)
     }
 
     // Readers.
@@ -167,21 +176,21 @@ impl World {
     pub(crate) fn node_reads(&mut self, node: usize) {
         let at = self.queue.now();
         let ignores_order = self.is_planted(Mutant::IgnoresOrder);
-        let it = &mut self.nodes[node];
-        it.read_planned = false;
+        self.nodes[node].read_planned = false;
+        let it = &self.nodes[node];
         if !it.serves() {
             return;
         }
         let rows: Vec<_> = if ignores_order {
-            it.disk.arrived_after(it.cursor).map(|(row, found)| (row, found.id)).collect()
+            it.disk.arrived_after(it.cursor).map(|(row, found)| (row, self.message_of(found))).collect()
         } else {
-            it.disk.readable_after(it.cursor).map(|(position, found)| (position, found.id)).collect()
+            it.disk.readable_after(it.cursor).map(|(place, found)| (place, self.message_of(found))).collect()
         };
-        for (cursor, id) in rows {
+        let it = &mut self.nodes[node];
+        for (cursor, message) in rows {
             it.cursor = cursor;
-            if let Some(message) = self.by_id.get(&id) {
-                self.history.facts.push((at, Fact::Shown { node, message: *message }));
-            }
+            let shown = message.map(|message| (at, Fact::Shown { node, message }));
+            self.history.facts.extend(shown);
         }
         let unread = it.disk.unread();
         if !unread.is_empty() {

@@ -159,7 +159,13 @@ impl World {
     }
 
     fn unique(&self) -> Unique {
-        if self.is_planted(Mutant::ForgetsDedupe) { Unique::Forgotten } else { Unique::Held }
+        if self.is_planted(Mutant::ForgetsDedupe) {
+            Unique::Forgotten
+        } else if self.is_planted(Mutant::DedupesByBareId) {
+            Unique::ById
+        } else {
+            Unique::Held
+        }
     }
 
     fn node_commit(&mut self, node: usize, writes: &[Write]) {
@@ -238,10 +244,7 @@ impl Lookups for Disk<'_> {
     }
 
     fn seen(&mut self, keys: &[(PeerId, MessageId)]) -> Result<Vec<Option<SeenRow>>, Infallible> {
-        match self.unique {
-            Unique::Held => Ok(self.disk.seen(keys)),
-            Unique::Forgotten => Ok(vec![None; keys.len()]),
-        }
+        Ok(self.disk.seen(keys, self.unique))
     }
 
     fn load(&mut self, rows: &[Row]) -> Result<Vec<OutboxRow>, Infallible> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use peerloom_proto::endpoint::{Endpoint, Input, Request, Settings, Token, Write};
 use peerloom_proto::{
-    CertHash, ConnId, Generation, Head, IdentityKey, InstanceId, Now, PeerId, Roster, WireEntry,
+    CertHash, ConnId, Generation, Head, IdentityKey, InstanceId, Now, PeerId, Roster, UnixMs, WireEntry,
 };
 
 use super::batch::Open;
@@ -28,6 +28,8 @@ pub(crate) enum Asked {
     Surface,
     /// An admin that revokes.
     Revoke { target: usize },
+    /// A hostile member that wants a direct link; it does not wait.
+    Link,
 }
 
 /// One node.
@@ -185,7 +187,7 @@ impl World {
                 Asked::Revoke { target } => {
                     self.queue.after(PROGRAM_RETRY, Event::Revokes { by: node, target });
                 }
-                Asked::Surface => {}
+                Asked::Surface | Asked::Link => {}
             }
         }
     }
@@ -281,7 +283,7 @@ impl World {
             next_position: it.disk.next_position(),
             generation: Generation(*generation.first_chunk().expect("a hash has eight bytes")),
             fp_secret: own("fingerprints"),
-            floor: it.disk.floor(),
+            floor: if self.is_planted(Mutant::ForgetsFloor) { UnixMs(0) } else { it.disk.floor() },
             origin: self.mesh.origin.clone(),
             instance: InstanceId(*instance.first_chunk().expect("a hash has sixteen bytes")),
             seed: own(&format!("entropy {} {reopened}", it.life)),

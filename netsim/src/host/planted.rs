@@ -2,8 +2,8 @@
 //! and would not err so by itself.
 
 use bytes::Bytes;
-use peerloom_proto::wire::ToNode;
-use peerloom_proto::{EntryKind, WireEntry};
+use peerloom_proto::wire::{SignedBytes, ToNode};
+use peerloom_proto::{EntryKind, Receipt, SignedReceipt, WireEntry};
 
 use crate::mutant::Mutant;
 use crate::world::World;
@@ -11,13 +11,28 @@ use crate::world::World;
 impl World {
     /// A frame of the coordinator's as a node's machine gets it.
     pub(super) fn as_told(&mut self, node: usize, frame: Bytes) -> Bytes {
-        if !self.is_planted(Mutant::SkipsRevocations) {
-            return frame;
+        if self.is_planted(Mutant::SkipsRevocations)
+            && let Ok(ToNode::Entries { from, entries, .. }) = ToNode::decode(&frame)
+        {
+            return self.without_revocations(node, from, entries);
         }
-        match ToNode::decode(&frame) {
-            Ok(ToNode::Entries { from, entries, .. }) => self.without_revocations(node, from, entries),
-            Ok(_) | Err(_) => frame,
+        if self.is_planted(Mutant::BelievesAnyReceipt)
+            && let Ok(ToNode::Receipt { claim, receipt }) = ToNode::decode(&frame)
+        {
+            let receipt = self.as_if_from_recipient(node, &receipt).unwrap_or(receipt);
+            return ToNode::Receipt { claim, receipt }.encode();
         }
+        frame
+    }
+
+    /// A receipt under the signature of whom its first message is for, whoever said it.
+    fn as_if_from_recipient(&self, node: usize, receipt: &SignedBytes) -> Option<SignedBytes> {
+        let said = Receipt::parse(&receipt.stmt).ok()?;
+        let env_hash = said.rows.first()?.env_hash;
+        let row = self.nodes[node].disk.open_rows().find(|row| row.env_hash == env_hash)?;
+        let key = &self.nodes[*self.by_member.get(&row.to)?].key;
+        let signed = SignedReceipt::sign(key, Receipt { by: row.to, ..said });
+        Some(SignedBytes { stmt: signed.stmt().clone(), sig: signed.sig() })
     }
 
     /// Revocations go to the disk and not to the machine.

@@ -148,6 +148,21 @@ mod mutants {
     }
 
     #[test]
+    fn a_node_that_dedupes_by_bare_id_acknowledges_what_it_does_not_have() {
+        caught(Mutant::DedupesByBareId, "another_member_reuses_a_seen_id", "word_follows_fact");
+    }
+
+    #[test]
+    fn a_node_that_forgets_its_floor_takes_old_mail_again() {
+        caught(Mutant::ForgetsFloor, "replay_before_and_after_dedupe_rows_are_dropped", "at_most_once");
+    }
+
+    #[test]
+    fn a_node_that_believes_receipts_of_anyone_says_what_is_not_so() {
+        caught(Mutant::BelievesAnyReceipt, "receipts_for_what_a_member_never_got", "word_follows_fact");
+    }
+
+    #[test]
     fn a_node_that_passes_over_a_fork_is_seen() {
         caught(Mutant::IgnoresForks, "coordinator_forks", "forks_raise_evidence");
     }

@@ -31,6 +31,11 @@ pub(crate) struct Expect {
     #[serde(default)]
     pub(crate) refused_full_min: u64,
     #[serde(default)]
+    pub(crate) refused_rate_min: u64,
+    /// Dedupe rows that nodes dropped below their floors.
+    #[serde(default)]
+    pub(crate) forgotten_min: u64,
+    #[serde(default)]
     pub(crate) alarms_min: u64,
     /// Inbound envelopes dropped, by reason.
     #[serde(default)]

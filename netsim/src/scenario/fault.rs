@@ -147,7 +147,8 @@ impl Fault {
             | Self::DiskFull { who, .. } => vec![*who],
             Self::Partition { from, to, .. } => vec![*from, *to],
             Self::Evil { towards, .. } => towards.iter().flatten().copied().map(Who::Node).collect(),
-            Self::CutLinks { .. } | Self::NoDirect { .. } | Self::Revoke { .. } => Vec::new(),
+            Self::Revoke { by, target, .. } => vec![Who::Node(*by), Who::Node(*target)],
+            Self::CutLinks { .. } | Self::NoDirect { .. } => Vec::new(),
         }
     }
 

@@ -86,3 +86,13 @@ fn a_link_that_cannot_be_is_refused_with_its_name_and_bounds() {
     assert!(link("sideways", "loss_percent = 1.0").contains("sideways"));
     assert!(link("uplink", "colour = 3").contains("colour"));
 }
+
+#[test]
+fn a_hostile_member_is_told_what_to_do_and_to_whom() {
+    let hostile = |rest: &str| format!("{LEAST}[[hostile]]\nnode = 1\n{rest}\n");
+    Scenario::parse("x.toml", &hostile("do = [\"garbage\", \"flood\"]")).expect("a scenario");
+    assert!(error(&hostile("do = [\"smile\"]")).contains("smile"));
+    assert_eq!(error(&hostile("do = []")), "x.toml: a hostile member does something");
+    let itself = error(&hostile("do = [\"flood\"]\ntowards = [1]"));
+    assert_eq!(itself, "x.toml: a hostile member acts towards others");
+}
