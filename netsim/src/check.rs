@@ -8,6 +8,7 @@ mod forks_raise_evidence;
 mod head_grows;
 mod in_order;
 mod no_loss;
+pub(crate) mod no_plaintext_outside;
 mod revoked_stays_out;
 mod word_follows_fact;
 

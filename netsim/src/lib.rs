@@ -31,6 +31,7 @@ mod frame;
 mod graph;
 mod history;
 mod model;
+mod outside;
 mod replay;
 mod shrink;
 mod simulate;

@@ -31,6 +31,12 @@ pub(crate) enum Mutant {
     ForgetsBound,
     /// The coordinator's store deletes no mail.
     KeepsMail,
+    /// What a message says chooses its priority.
+    ContentPicksPriority,
+    /// Beside an envelope goes a ping with the first bytes of what it says.
+    ContentInPing,
+    /// What a message says decides when it leaves.
+    ContentDelays,
 }
 
 #[cfg(feature = "mutants")]

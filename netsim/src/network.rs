@@ -22,6 +22,7 @@ use self::packets::Flows;
 pub(crate) use self::packets::{Item, Packets};
 use crate::chance::Chance;
 use crate::link::{Link, Shape};
+use crate::outside::Outside;
 use crate::queue::{Carried, Event, Queue};
 
 /// Where a host stands.
@@ -89,6 +90,8 @@ pub(crate) struct Network {
     seed: u64,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
     pub(crate) packets: Packets,
+    /// Who listens, when somebody does.
+    pub(crate) outside: Option<Outside>,
     blocked: BTreeMap<(Place, Place), u32>,
     chance: Chance,
     next: u64,
@@ -126,6 +129,7 @@ impl Network {
             seed,
             streams: BTreeMap::new(),
             packets: Packets::default(),
+            outside: None,
             blocked: BTreeMap::new(),
             chance: Chance::new(seed, "network", "delays"),
             next: 1,
@@ -145,6 +149,9 @@ impl Network {
             ways: [Way::default(), Way::default()],
             flows: self.shapes.of(&purpose).map(|_| Box::new(Flows::new(&purpose, queue.now()))),
         };
+        if let Some(outside) = &mut self.outside {
+            outside.dials(queue.now(), id);
+        }
         let by_packets = stream.flows.is_some();
         self.streams.insert(id, stream);
         if by_packets {
@@ -292,6 +299,9 @@ impl Network {
 
     fn push(&mut self, queue: &mut Queue, id: StreamId, end: usize, carried: Carried) -> usize {
         let Some(stream) = self.streams.get_mut(&id) else { return 0 };
+        if let Some(outside) = &mut self.outside {
+            outside.passes(queue.now(), id, end, &stream.purpose, &carried);
+        }
         if stream.flows.is_some() {
             return self.say(queue, id, 1 - end, Item::Carried(carried));
         }

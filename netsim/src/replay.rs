@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::check::no_plaintext_outside::compare;
 use crate::mutant::Mutant;
+use crate::outside::Contents;
 use crate::scenario::Scenario;
-use crate::world::{Options, Outcome, run};
+use crate::world::{Options, Outcome, observed, run};
 
 /// A scenario's run, or its runs where it sweeps: the first that failed, else the last.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(crate) struct Report {
     /// What makes it happen again.
     pub(crate) options: Options,
     pub(crate) runs: u64,
+    /// Whether it was looked at from outside too.
+    from_outside: bool,
 }
 
 /// A report for programs.
@@ -44,7 +48,7 @@ struct ViolationJson<'a> {
 /// Runs a scenario. One that sweeps runs once for every commit of its host, until a run fails.
 pub(crate) fn drive(scenario: &Scenario, seed: u64, crash_at: Option<u64>, mutant: Option<Mutant>) -> Report {
     let options = Options { seed, crash_at, mutant };
-    let mut report = Report { outcome: run(scenario, options), options, runs: 1 };
+    let mut report = Report::once(run(scenario, options), options);
     if scenario.sweep.is_none() || crash_at.is_some() {
         return report;
     }
@@ -53,22 +57,38 @@ pub(crate) fn drive(scenario: &Scenario, seed: u64, crash_at: Option<u64>, mutan
     for commit in 1..=commits {
         if !report.failed() {
             let options = Options { seed, crash_at: Some(commit), mutant };
-            report = Report { outcome: run(scenario, options), options, runs: report.runs + 1 };
+            report = Report { outcome: run(scenario, options), runs: report.runs + 1, options, ..report };
         }
     }
     report
 }
 
 impl Report {
+    /// Of one run.
+    pub(crate) fn once(outcome: Outcome, options: Options) -> Self {
+        Self { outcome, options, runs: 1, from_outside: false }
+    }
+
     pub(crate) fn failed(&self) -> bool {
         !self.outcome.violations.is_empty()
+    }
+
+    /// Runs it twice more, with messages that say one thing and with messages that say another: what an
+    /// outsider sees must be the same.
+    pub(crate) fn look_from_outside(&mut self, scenario: &Scenario) {
+        let look = |contents| observed(scenario, self.options, contents);
+        let found = compare(&look(Contents::Ones), &look(Contents::Others));
+        self.outcome.violations.extend(found);
+        self.from_outside = true;
     }
 
     /// The one line that makes this run happen again.
     pub(crate) fn replay_line(&self, path: &Path) -> String {
         let crash = self.options.crash_at.map_or_else(String::new, |commit| format!(" --crash-at {commit}"));
         let mutant = planted(self.options);
-        format!("replay: netsim run {} --seed {:#x}{crash}{mutant}", path.display(), self.options.seed)
+        let taint = if self.from_outside { " --taint" } else { "" };
+        let (path, seed) = (path.display(), self.options.seed);
+        format!("replay: netsim run {path} --seed {seed:#x}{crash}{mutant}{taint}")
     }
 
     /// For people.

@@ -223,7 +223,7 @@ impl Shrink<'_> {
         let outcome = run(&scenario, self.options);
         let same = |violation: &Violation| violation.invariant == self.invariant;
         let fails = outcome.violations.iter().any(same);
-        fails.then_some(Report { outcome, options: self.options, runs: 1 })
+        fails.then_some(Report::once(outcome, self.options))
     }
 
     fn size(&self, report: &Report) -> Size {

@@ -30,6 +30,9 @@ pub(crate) struct RunArgs {
     /// reported.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
+    /// Run it with two kinds of messages besides, and compare all that an outsider sees of these runs.
+    #[arg(long)]
+    taint: bool,
     /// Plant a fault in the hosts, to see a checker catch it.
     #[cfg(feature = "mutants")]
     #[arg(long)]
@@ -53,15 +56,23 @@ pub(crate) struct SwarmArgs {
 /// Runs a scenario once and says what it came to.
 pub(crate) fn run(args: &RunArgs) -> ExitCode {
     with_scenario(&args.scenario, |scenario| {
-        let report = drive(scenario, args.seed, args.crash_at, args.mutant());
+        let report = report(args, scenario);
         print_report(args, scenario, &report)
     })
+}
+
+fn report(args: &RunArgs, scenario: &Scenario) -> Report {
+    let mut report = drive(scenario, args.seed, args.crash_at, args.mutant());
+    if args.taint {
+        report.look_from_outside(scenario);
+    }
+    report
 }
 
 /// Runs a scenario twice, compares the traces, and shows the last happenings.
 pub(crate) fn replay(args: &RunArgs) -> ExitCode {
     with_scenario(&args.scenario, |scenario| {
-        let report = drive(scenario, args.seed, args.crash_at, args.mutant());
+        let report = report(args, scenario);
         let again = drive(scenario, args.seed, report.options.crash_at, args.mutant());
         let traces = [&report, &again].map(|report| report.outcome.verdict.trace.clone());
         if traces[0] != traces[1] {

@@ -11,6 +11,7 @@ use peerloom_proto::{Message, MessageId, Priority};
 use crate::chance::{Chance, seed_for};
 use crate::host::Asked;
 use crate::model::{Fact, Planned};
+use crate::mutant::Mutant;
 use crate::queue::Event;
 use crate::world::World;
 
@@ -55,7 +56,10 @@ impl World {
     fn plan_message(&mut self, at: Duration, number: usize, from: usize, to: usize) {
         let id = seed_for(self.seed, &format!("message {number}"), "id");
         let id = MessageId(*id.first_chunk().expect("a hash has sixteen bytes"));
-        let text = format!("{number} {:.<width$}", "", width = self.scenario.workload.bytes);
+        let mut text = format!("{number} {:.<width$}", "", width = self.scenario.workload.bytes);
+        if let Some(outside) = &self.network.outside {
+            text = outside.text(number, text.len());
+        }
         let message = self.history.messages.len();
         self.by_id.entry(id).or_default().push(message);
         self.history.messages.push(Planned { at, number, id, from, to, text });
@@ -65,13 +69,15 @@ impl World {
     /// A program hands its message over.
     pub(crate) fn submits(&mut self, message: usize) {
         let planned = self.history.messages[message].clone();
-        if !self.nodes[planned.from].serves() {
+        if !self.nodes[planned.from].serves() || self.content_delays(&planned) {
             return self.queue.after(PROGRAM_RETRY, Event::Submits { message });
         }
         self.history.note(self.queue.now(), Fact::Submitted { message });
         let life = self.scenario.workload.life_s.map_or(MESSAGE_LIFE_MAX, |life| life.duration());
         let content = Bytes::from(planned.text.into_bytes());
-        let priority = match planned.number % 3 {
+        let picks = self.is_planted(Mutant::ContentPicksPriority);
+        let chosen = if picks { usize::from(content[0]) } else { planned.number };
+        let priority = match chosen % 3 {
             0 => Priority::Low,
             1 => Priority::Next,
             _ => Priority::Now,
@@ -84,6 +90,12 @@ impl World {
             life,
         };
         self.ask_node(planned.from, Asked::Message(message), Request::Send(send));
+    }
+
+    /// A planted fault: some of what is said is handed over a second late.
+    fn content_delays(&self, planned: &Planned) -> bool {
+        let waits = planned.text.as_bytes().first().is_some_and(|first| first.is_multiple_of(2));
+        self.is_planted(Mutant::ContentDelays) && waits && self.queue.now() == planned.at
     }
 
     pub(crate) fn message_answered(&mut self, message: usize, reply: Reply) {

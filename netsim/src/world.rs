@@ -19,6 +19,7 @@ use crate::mesh::{Mesh, first_prekey, node_key};
 use crate::model::{Fact, History, Planned};
 use crate::mutant::Mutant;
 use crate::network::{Delay, Network, Place};
+use crate::outside::{Contents, Outside};
 use crate::queue::{Carried, Event, Queue};
 use crate::scenario::{Millis, Scenario, Who};
 use crate::trace::{Trace, name_of};
@@ -107,6 +108,14 @@ pub(crate) fn watched(scenario: &Scenario, options: Options, lens: Lens) -> (Out
     world.let_it_happen();
     let seen = world.watch.take().map(Watch::finish).unwrap_or_default();
     (world.finish(), seen)
+}
+
+/// The same run with such messages, and what an outsider saw of it.
+pub(crate) fn observed(scenario: &Scenario, options: Options, contents: Contents) -> Outside {
+    let mut world = World::new(scenario.clone(), options);
+    world.network.outside = Some(Outside::new(options.seed, contents));
+    world.let_it_happen();
+    world.network.outside.take().expect("nobody takes it before the end")
 }
 
 /// What a run begins with: its messages, and its faults with every draw made.

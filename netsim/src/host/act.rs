@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use peerloom_proto::endpoint::{Event as Told, InboxRow, Input, LinkId, OpenedLink, Output, Reply, Request};
+use peerloom_proto::wire::ToCoordinator;
 use peerloom_proto::{BindTransport, CertHash, ConnId};
 
 use super::node::Asked;
 use crate::chance::{Chance, seed_for};
+use crate::frame::Frame;
 use crate::model::Fact;
 use crate::mutant::Mutant;
 use crate::network::{Place, Purpose, StreamId};
@@ -44,6 +47,9 @@ impl World {
             Output::CloseUplink(_) => self.close_uplink(node),
             Output::SendUplink(frame) => {
                 if let Some(stream) = self.nodes[node].process.as_ref().and_then(|process| process.uplink) {
+                    if self.is_planted(Mutant::ContentInPing) {
+                        self.whisper(stream, &frame);
+                    }
                     self.network.send(&mut self.queue, stream, 0, frame);
                 }
             }
@@ -83,6 +89,17 @@ impl World {
                 }
             }
             Output::Event(told) => self.told(node, told),
+        }
+    }
+
+    /// A planted fault: says what an envelope says in the number of a ping.
+    fn whisper(&mut self, stream: StreamId, frame: &Bytes) {
+        let frame = Frame::read(&Purpose::Uplink, 1, frame);
+        let carried = frame.envelope().and_then(|envelope| self.by_id.get(&envelope.header().id)?.first());
+        let text = carried.map(|message| self.history.messages[*message].text.as_bytes());
+        if let Some(first) = text.and_then(|text| text.first_chunk()) {
+            let ping = ToCoordinator::Ping { nonce: u64::from_be_bytes(*first) };
+            self.network.send(&mut self.queue, stream, 0, ping.encode());
         }
     }
 

@@ -290,6 +290,9 @@ impl World {
     }
 
     fn hub_commit(&mut self, writes: &[Write]) {
+        if let Some(outside) = &mut self.network.outside {
+            outside.stores(self.queue.now(), writes);
+        }
         let (at, mailbox_max) = (self.queue.now(), self.mailbox_max());
         let keeps = self.is_planted(Mutant::KeepsMail);
         let it = &mut self.coordinator;
