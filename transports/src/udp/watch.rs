@@ -81,7 +81,8 @@ mod linux {
 /// How often addresses are looked at where the kernel does not tell: listing them is one system call.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(target_os = "linux")]
+#[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
     use std::process::Command;
