@@ -65,7 +65,7 @@ pub(super) fn settle_in() -> anyhow::Result<()> {
         let mut nothing = std::io::sink();
         // Returns at the end of the pipe; an error means that there is no pipe any more.
         if std::io::copy(&mut std::io::stdin(), &mut nothing).is_ok() {
-            std::process::exit(1);
+            std::process::abort();
         }
     });
     run("mount", &["-t", "tmpfs", "-o", "mode=755", "lab", "/run"])?;
