@@ -226,8 +226,7 @@ impl Endpoint {
         }
         self.close_links_of(member);
         self.release_all_of(member);
-        let record = self.peers.entry(member);
-        if std::mem::take(&mut record.online) {
+        if self.peers.tell_online(member, false) {
             self.event(Event::Presence { peer: member, online: false });
         }
         for row in self.delivery.towards(&member) {

@@ -156,6 +156,11 @@ impl Delivery {
         self.conversations.entry(peer).or_default()
     }
 
+    /// The same, if there is one.
+    pub(crate) fn begun(&self, peer: &PeerId) -> Option<&Outbound> {
+        self.conversations.get(peer)
+    }
+
     /// Recipients with something to transmit, the most urgent head first.
     pub(crate) fn waiting(&self) -> Vec<PeerId> {
         let mut peers: Vec<_> = self

@@ -172,7 +172,7 @@ impl Endpoint {
         }
         let mut peers = Peers::default();
         for (peer, prekey) in settings.peer_prekeys {
-            peers.entry(peer).hear_of(prekey, true);
+            peers.hear_of_prekey(peer, prekey, true);
         }
         let mut delivery = Delivery::default();
         for (peer, next) in settings.next_seqs {
@@ -313,7 +313,7 @@ impl Endpoint {
     fn peer_view(&self, id: PeerId) -> PeerView {
         let peer = self.peers.get(&id);
         let bound = peer.and_then(|peer| peer.link).and_then(|link| self.links.bound(link));
-        let online = peer.is_some_and(|peer| peer.online) || bound.is_some();
+        let online = self.peers.is_online(&id) || bound.is_some();
         let path = match (bound, self.uplink.is_ready()) {
             (Some(_), _) => Some(PathKind::Direct),
             (None, true) if online => Some(PathKind::Relay),

@@ -166,8 +166,8 @@ impl Bound {
 impl Endpoint {
     /// Starts a direct attempt where one can be expected to help.
     pub(crate) fn connect_soon(&mut self, now: Now, peer: PeerId) {
-        let known = self.peers.get(&peer);
-        let wanted = known.is_some_and(|known| known.online && known.link.is_none());
+        let linked = self.peers.get(&peer).is_some_and(|known| known.link.is_some());
+        let wanted = self.peers.is_online(&peer) && !linked;
         if wanted && !self.links.rests(&peer, now.monotonic) {
             self.connect(now, peer);
         }

@@ -16,18 +16,13 @@ use crate::seal::SenderBox;
 use crate::time::{Monotonic, Now};
 use crate::wire::SignedBytes;
 
-/// One other member.
+/// One other member that this node has more to do with than to know that it is there.
 #[derive(Debug, Default)]
 pub(crate) struct Peer {
-    /// Whether its lease at the coordinator lives, as last told.
-    pub(crate) online: bool,
     /// The bound direct link.
     pub(crate) link: Option<LinkId>,
     /// The newest prekey it signed.
     pub(crate) prekey: Option<SignedPrekey>,
-    /// A prekey that the store or the coordinator's directory gave. It is checked when something is to
-    /// be sealed to this peer, which to most members of a large mesh nothing ever is.
-    unchecked: Option<Unchecked>,
     /// Until then the relay is not tried: the coordinator asked for it.
     pub(crate) relay_paused_until: Option<Monotonic>,
     /// Until then no path is tried: the peer asked for it.
@@ -39,6 +34,7 @@ pub(crate) struct Peer {
     sender: Option<Sender>,
 }
 
+/// A prekey that the store or the coordinator's directory gave.
 #[derive(Debug)]
 struct Unchecked {
     prekey: SignedBytes,
@@ -61,26 +57,6 @@ impl Peer {
         }
         self.unknown_kids.insert(kid);
         self.sender = None;
-    }
-
-    /// Whether these very bytes were heard before.
-    fn knows(&self, prekey: &SignedBytes) -> bool {
-        let checked = self.prekey.as_ref().is_some_and(|known| *known.stmt() == prekey.stmt);
-        checked || self.unchecked.as_ref().is_some_and(|known| known.prekey == *prekey)
-    }
-
-    /// Takes a prekey of this peer that nobody checked yet.
-    pub(crate) fn hear_of(&mut self, prekey: SignedBytes, is_stored: bool) {
-        self.unchecked = Some(Unchecked { prekey, is_stored });
-    }
-
-    /// Checks what nobody checked yet. Gives what the store should have.
-    fn check_prekey(&mut self, id: &PeerId, mesh: &MeshId, now: Now) -> Option<SignedBytes> {
-        let Unchecked { prekey, is_stored } = self.unchecked.take()?;
-        // An expired one is of no use: the coordinator's directory has the next.
-        let checked = SignedPrekey::parse_verified(&prekey.stmt, &prekey.sig, mesh, now.wall).ok()?;
-        let is_new = checked.member == *id && self.learn(checked);
-        (is_new && !is_stored).then_some(prekey)
     }
 
     /// Keeps `prekey` if it lives longer than the one known. True if it was kept.
@@ -126,10 +102,16 @@ impl Peer {
     }
 }
 
-/// Everyone this node has to do with. Bounded by the roster.
+/// Everyone this node has to do with. Bounded by the roster. In a large mesh that is few of those who
+/// are there, so presence and the directory's prekeys cost a record of their own only.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     all: BTreeMap<PeerId, Peer>,
+    /// Whose lease at the coordinator lives, as last told.
+    online: BTreeSet<PeerId>,
+    /// Prekeys that nobody checked yet. One is checked when something is to be sealed to its member,
+    /// which to most members of a large mesh nothing ever is.
+    unchecked: BTreeMap<PeerId, Unchecked>,
     /// Those that wait out a pause.
     paused: BTreeSet<PeerId>,
 }
@@ -153,9 +135,46 @@ impl Peers {
         }
     }
 
-    /// All records.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&PeerId, &mut Peer)> {
-        self.all.iter_mut()
+    /// Whether the peer's lease at the coordinator lives, as last told.
+    pub(crate) fn is_online(&self, id: &PeerId) -> bool {
+        self.online.contains(id)
+    }
+
+    /// The coordinator says whether a peer is there. True if that was not known.
+    pub(crate) fn tell_online(&mut self, id: PeerId, online: bool) -> bool {
+        if online { self.online.insert(id) } else { self.online.remove(&id) }
+    }
+
+    /// Whose leases live.
+    pub(crate) fn all_online(&self) -> impl Iterator<Item = PeerId> {
+        self.online.iter().copied()
+    }
+
+    /// Without the coordinator nobody says who is there, and no relay has to rest.
+    pub(crate) fn lose_coordinator(&mut self) {
+        self.online.clear();
+        self.all.values_mut().for_each(|peer| peer.relay_paused_until = None);
+    }
+
+    /// Whether these very bytes were heard before.
+    fn knows_prekey(&self, id: &PeerId, prekey: &SignedBytes) -> bool {
+        let checked = self.get(id).and_then(|peer| peer.prekey.as_ref());
+        checked.is_some_and(|known| *known.stmt() == prekey.stmt)
+            || self.unchecked.get(id).is_some_and(|known| known.prekey == *prekey)
+    }
+
+    /// Takes a prekey of this peer that nobody checked yet.
+    pub(crate) fn hear_of_prekey(&mut self, id: PeerId, prekey: SignedBytes, is_stored: bool) {
+        self.unchecked.insert(id, Unchecked { prekey, is_stored });
+    }
+
+    /// Checks what nobody checked yet. Gives what the store should have.
+    fn check_prekey(&mut self, id: PeerId, mesh: &MeshId, now: Now) -> Option<SignedBytes> {
+        let Unchecked { prekey, is_stored } = self.unchecked.remove(&id)?;
+        // An expired one is of no use: the coordinator's directory has the next.
+        let checked = SignedPrekey::parse_verified(&prekey.stmt, &prekey.sig, mesh, now.wall).ok()?;
+        let is_new = checked.member == id && self.entry(id).learn(checked);
+        (is_new && !is_stored).then_some(prekey)
     }
 
     /// The relay is not tried for this peer until then.
@@ -193,7 +212,8 @@ impl Peers {
 
     /// Who is online.
     pub(crate) fn online(&self) -> usize {
-        self.all.values().filter(|peer| peer.online || peer.link.is_some()).count()
+        let linked = self.all.iter().filter(|(id, peer)| peer.link.is_some() && !self.online.contains(id));
+        self.online.len() + linked.count()
     }
 }
 

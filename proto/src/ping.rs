@@ -62,7 +62,7 @@ impl Endpoint {
             return self.refuse(token, Refusal::ToSelf);
         }
         let nonce: [u8; 16] = self.entropy.bytes();
-        let over_relay = self.uplink.is_ready() && self.peers.get(&peer).is_some_and(|peer| peer.online);
+        let over_relay = self.uplink.is_ready() && self.peers.is_online(&peer);
         if over_relay {
             self.signal_by_relay(now, peer, &Signal::Echo { nonce });
         }

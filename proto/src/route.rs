@@ -39,7 +39,7 @@ impl Endpoint {
         }
         let path = match via {
             Via::Link(_) => PathKind::Direct,
-            Via::Uplink if self.peers.get(&peer).is_some_and(|peer| peer.online) => PathKind::Relay,
+            Via::Uplink if self.peers.is_online(&peer) => PathKind::Relay,
             Via::Uplink => PathKind::Queue,
         };
         let misdated = self.delivery.misdated(&peer, now.wall);

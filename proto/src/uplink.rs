@@ -216,11 +216,7 @@ impl Endpoint {
         for peer in self.links.take_signals() {
             self.delivery.conversation(peer).unheard();
         }
-        // Without the coordinator nobody says who is here.
-        for (_, peer) in self.peers.iter_mut() {
-            peer.online = false;
-            peer.relay_paused_until = None;
-        }
+        self.peers.lose_coordinator();
         for asked in std::mem::take(&mut self.uplink.requests).into_values() {
             match asked {
                 Asked::Append(pending) => self.append_later(now, pending),

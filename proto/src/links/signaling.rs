@@ -112,9 +112,10 @@ impl Endpoint {
     /// Lets a recipient's conversation go on past what will not come. Who cannot hear it now is told
     /// when it comes online, or when one of its receipts comes. True if it was told.
     pub(crate) fn tell_settled(&mut self, now: Now, to: PeerId) -> bool {
-        let conversation = self.delivery.conversation(to);
+        let Some(conversation) = self.delivery.begun(&to) else { return false };
         let (owed, lowest, open) = (conversation.owes_word(), conversation.lowest(), conversation.is_open());
-        let hears = self.peers.get(&to).is_some_and(|peer| peer.online || peer.link.is_some());
+        let linked = self.peers.get(&to).is_some_and(|peer| peer.link.is_some());
+        let hears = linked || self.peers.is_online(&to);
         let Some(via) = self.way_to(&to).filter(|_| owed && hears) else { return false };
         self.signal(now, to, via, &Signal::Settled { generation: self.me.generation, lowest });
         // What is still under way may begin the conversation for the recipient, which then does not

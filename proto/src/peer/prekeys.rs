@@ -22,16 +22,16 @@ impl Endpoint {
     /// another takes its place, so that no forgery puts an honest one out.
     pub(crate) fn hear_of_prekey(&mut self, now: Now, prekey: SignedBytes) {
         let Ok(Prekey { member, .. }) = Prekey::parse(&prekey.stmt) else { return };
-        if self.roster.member(&member).is_none() || self.peers.entry(member).knows(&prekey) {
+        if self.roster.member(&member).is_none() || self.peers.knows_prekey(&member, &prekey) {
             return;
         }
         self.check_prekey(now, member);
-        self.peers.entry(member).hear_of(prekey, false);
+        self.peers.hear_of_prekey(member, prekey, false);
     }
 
     /// Checks what the store or the directory gave of a peer, before something is sealed to it.
     pub(crate) fn check_prekey(&mut self, now: Now, of: PeerId) {
-        if let Some(prekey) = self.peers.entry(of).check_prekey(&of, &self.me.mesh, now) {
+        if let Some(prekey) = self.peers.check_prekey(of, &self.me.mesh, now) {
             self.write(Write::PeerPrekey { peer: of, prekey });
         }
     }

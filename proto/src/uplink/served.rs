@@ -70,11 +70,7 @@ impl Endpoint {
         for env_hash in env_hashes {
             let Some((row, item)) = self.delivery.find(env_hash) else { continue };
             let (id, to, path) = (item.id, item.to, item.path);
-            let relay = if self.peers.get(&to).is_some_and(|peer| peer.online) {
-                PathKind::Relay
-            } else {
-                PathKind::Queue
-            };
+            let relay = if self.peers.is_online(&to) { PathKind::Relay } else { PathKind::Queue };
             let path = if path == Some(PathKind::Direct) { Some(relay) } else { path };
             if self.delivery.accepted(row, relay) {
                 let (state, at) = (OutboxState::Accepted, now.wall);
@@ -121,16 +117,14 @@ impl Endpoint {
     fn presence(&mut self, now: Now, complete: bool, peers: &[(PeerId, bool)]) {
         let mut changes: BTreeMap<PeerId, bool> = BTreeMap::new();
         if complete {
-            changes.extend(self.peers.iter_mut().filter(|(_, peer)| peer.online).map(|(id, _)| (*id, false)));
+            changes.extend(self.peers.all_online().map(|id| (id, false)));
         }
         changes.extend(peers.iter().copied());
         for (peer, online) in changes {
             if peer == self.me.id || self.roster.member(&peer).is_none() {
                 continue;
             }
-            let record = self.peers.entry(peer);
-            if record.online != online {
-                record.online = online;
+            if self.peers.tell_online(peer, online) {
                 self.event(Event::Presence { peer, online });
             }
             if online {
