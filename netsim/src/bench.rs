@@ -18,7 +18,6 @@ mod link;
 mod mail;
 mod mesh;
 pub(crate) mod process;
-mod progress;
 mod report;
 mod start;
 mod stats;
@@ -32,8 +31,9 @@ use clap::{Args, Subcommand};
 use peerloom_proto::{Entropy, UnixMs, sha256};
 
 use process::Binaries;
-use progress::Progress;
 use report::{Figure, Machine, Report};
+
+use crate::progress::Progress;
 
 /// Arguments of `bench`.
 #[derive(Args, Clone, Debug)]

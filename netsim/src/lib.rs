@@ -32,9 +32,12 @@ mod graph;
 mod history;
 mod model;
 mod outside;
+mod progress;
 mod replay;
+mod scale;
 mod shrink;
 mod simulate;
+mod swarm;
 mod trace;
 mod verdict;
 mod watch;
@@ -64,10 +67,12 @@ enum Command {
     Replay(simulate::RunArgs),
     /// Draws a part of a run as a Mermaid sequence diagram.
     Graph(graph::GraphArgs),
+    /// Runs a chat among growing numbers of nodes and prints what each world costs.
+    Scale(scale::ScaleArgs),
     /// Makes a run that fails smaller while it fails the same way, and writes it as a scenario.
     Shrink(shrink::ShrinkArgs),
-    /// Runs random scenarios with random seeds until one fails or the time is over.
-    Swarm(simulate::SwarmArgs),
+    /// Runs random scenarios with random seeds, on all cores, until one fails or the time is over.
+    Swarm(swarm::SwarmArgs),
 }
 
 /// The program's whole run, from its command line to its exit code.
@@ -79,7 +84,8 @@ pub fn main() -> ExitCode {
         Command::Run(args) => simulate::run(&args),
         Command::Replay(args) => simulate::replay(&args),
         Command::Graph(args) => graph::main(&args),
+        Command::Scale(args) => scale::main(&args),
         Command::Shrink(args) => shrink::main(&args),
-        Command::Swarm(args) => simulate::swarm(&args),
+        Command::Swarm(args) => swarm::main(&args),
     }
 }

@@ -1,6 +1,8 @@
 //! The mesh a world begins with: an owner, a coordinator, node 0 as admin by the owner, the others as
 //! members by node 0. All keys follow from the seed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use peerloom_proto::endpoint::HeldPrekey;
 use peerloom_proto::{
@@ -15,7 +17,7 @@ use crate::host::T0;
 pub(crate) struct Mesh {
     pub(crate) coordinator: IdentityKey,
     pub(crate) origin: Origin,
-    pub(crate) entries: Vec<Bytes>,
+    pub(crate) entries: Arc<Vec<Bytes>>,
     pub(crate) roster: Roster,
 }
 
@@ -61,7 +63,7 @@ impl Mesh {
             roster.append(&entry).expect("a sound log");
             entries.push(entry.encode().into());
         }
-        Self { coordinator, origin, entries, roster }
+        Self { coordinator, origin, entries: Arc::new(entries), roster }
     }
 }
 

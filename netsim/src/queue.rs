@@ -1,7 +1,8 @@
 //! Virtual time: what is to happen, keyed by (instant, order of planning), and the clock that jumps from
 //! one happening to the next. Two things planned for one instant happen in the order they were planned.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -78,7 +79,11 @@ pub(crate) enum Carried {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     now: Duration,
-    planned: BTreeMap<(Duration, u64), Event>,
+    /// The next first: when, in which order it was planned, and its place among `events`.
+    planned: BinaryHeap<Reverse<(Duration, u64, usize)>>,
+    /// Kept apart from their order: events are large, and a heap moves what it holds.
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
     order: u64,
 }
 
@@ -96,17 +101,23 @@ impl Queue {
     /// Plans something for an instant; for the present one if that is past.
     pub(crate) fn at(&mut self, at: Duration, event: Event) {
         self.order += 1;
-        self.planned.insert((at.max(self.now), self.order), event);
+        let place = self.free.pop().unwrap_or(self.events.len());
+        if place == self.events.len() {
+            self.events.push(None);
+        }
+        self.events[place] = Some(event);
+        self.planned.push(Reverse((at.max(self.now), self.order, place)));
     }
 
     /// Moves the clock to the next happening, unless that lies behind `until`: then to `until`.
     pub(crate) fn next(&mut self, until: Duration) -> Option<Event> {
-        let first = self.planned.first_entry().filter(|first| first.key().0 <= until);
-        let Some(first) = first else {
+        if self.planned.peek().is_none_or(|Reverse((at, ..))| *at > until) {
             self.now = until.max(self.now);
             return None;
-        };
-        self.now = first.key().0;
-        Some(first.remove())
+        }
+        let Reverse((at, _, place)) = self.planned.pop()?;
+        self.now = at;
+        self.free.push(place);
+        self.events[place].take()
     }
 }

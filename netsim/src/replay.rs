@@ -10,8 +10,9 @@ use serde::Serialize;
 use crate::check::no_plaintext_outside::compare;
 use crate::mutant::Mutant;
 use crate::outside::Contents;
+use crate::progress::Pace;
 use crate::scenario::Scenario;
-use crate::world::{Options, Outcome, observed, run};
+use crate::world::{Options, Outcome, observed, run_paced};
 
 /// A scenario's run, or its runs where it sweeps: the first that failed, else the last.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) runs: u64,
     /// Whether it was looked at from outside too.
     from_outside: bool,
+    /// Virtual time of all of them.
+    pub(crate) virtual_ms: u64,
 }
 
 /// A report for programs.
@@ -47,17 +50,26 @@ struct ViolationJson<'a> {
 
 /// Runs a scenario. One that sweeps runs once for every commit of its host, until a run fails.
 pub(crate) fn drive(scenario: &Scenario, seed: u64, crash_at: Option<u64>, mutant: Option<Mutant>) -> Report {
-    let options = Options { seed, crash_at, mutant };
-    let mut report = Report::once(run(scenario, options), options);
-    if scenario.sweep.is_none() || crash_at.is_some() {
-        return report;
+    let options = Options { seed, crash_at, mutant, at_least: Duration::ZERO };
+    drive_paced(scenario, options, &mut Pace::silent())
+}
+
+/// The same before somebody's eyes. A sweep goes through hundreds of virtual seconds without being told
+/// to go on, so only a single run is.
+pub(crate) fn drive_paced(scenario: &Scenario, options: Options, pace: &mut Pace) -> Report {
+    if scenario.sweep.is_none() || options.crash_at.is_some() {
+        return Report::once(run_paced(scenario, options, pace), options);
     }
+    let options = Options { at_least: Duration::ZERO, ..options };
+    let mut report = Report::once(run_paced(scenario, options, pace), options);
     // The run without a crash says how many commits there are; its expectations are the others'.
     let commits = report.outcome.swept_commits;
     for commit in 1..=commits {
         if !report.failed() {
-            let options = Options { seed, crash_at: Some(commit), mutant };
-            report = Report { outcome: run(scenario, options), runs: report.runs + 1, options, ..report };
+            let options = Options { crash_at: Some(commit), ..options };
+            let next = Report::once(run_paced(scenario, options, pace), options);
+            report =
+                Report { runs: report.runs + 1, virtual_ms: report.virtual_ms + next.virtual_ms, ..next };
         }
     }
     report
@@ -66,7 +78,8 @@ pub(crate) fn drive(scenario: &Scenario, seed: u64, crash_at: Option<u64>, mutan
 impl Report {
     /// Of one run.
     pub(crate) fn once(outcome: Outcome, options: Options) -> Self {
-        Self { outcome, options, runs: 1, from_outside: false }
+        let virtual_ms = outcome.verdict.virtual_ms;
+        Self { outcome, options, runs: 1, from_outside: false, virtual_ms }
     }
 
     pub(crate) fn failed(&self) -> bool {
@@ -87,8 +100,12 @@ impl Report {
         let crash = self.options.crash_at.map_or_else(String::new, |commit| format!(" --crash-at {commit}"));
         let mutant = planted(self.options);
         let taint = if self.from_outside { " --taint" } else { "" };
+        let at_least = match self.options.at_least.as_secs() {
+            0 => String::new(),
+            seconds => format!(" --at-least {seconds}s"),
+        };
         let (path, seed) = (path.display(), self.options.seed);
-        format!("replay: netsim run {path} --seed {seed:#x}{crash}{mutant}{taint}")
+        format!("replay: netsim run {path} --seed {seed:#x}{crash}{at_least}{mutant}{taint}")
     }
 
     /// For people.

@@ -97,6 +97,8 @@ pub(crate) struct Workload {
     /// How many are drawn.
     #[serde(default)]
     pub(crate) messages: usize,
+    /// Instead of a number: each sender hands one over in every such span.
+    pub(crate) every_s: Option<Seconds>,
     /// Others, named one by one.
     #[serde(default)]
     list: Vec<Listed>,
@@ -208,6 +210,11 @@ impl Scenario {
         if self.workload.burst == 0 {
             return Err("a burst is at least one message".to_owned());
         }
+        if let Some(every) = self.workload.every_s
+            && (every.0 < 0.01 || self.workload.messages > 0 || !self.workload.list.is_empty())
+        {
+            return Err("a workload has messages, a list, or every_s of at least 0.01".to_owned());
+        }
         self.workload.check_list()?;
         let listed = [&self.workload.senders, &self.workload.recipients];
         let listed = listed.into_iter().flatten().flatten().copied();
@@ -223,6 +230,7 @@ impl Scenario {
         }
         let times = [self.duration_s, self.settle_s, self.workload.from_s].into_iter();
         let times = times.chain(self.workload.until_s).chain(self.workload.life_s);
+        let times = times.chain(self.workload.every_s);
         let times = times.chain(self.faults.iter().flat_map(Fault::times));
         let times = times.chain(self.hostile.iter().flat_map(HostileMember::times));
         let times = times.chain(self.workload.list.iter().map(|listed| listed.at_s));

@@ -135,9 +135,9 @@ pub(crate) fn shrink(
         (None, Some(_)) => return Err(ShrinkError::OnlyExpectation),
         (None, None) => return Err(ShrinkError::Holds),
     };
-    let Options { seed, crash_at: _, mutant } = report.options;
+    let Options { seed, crash_at: _, mutant, at_least } = report.options;
     let best = Candidate::draw(text, scenario, seed, report.outcome.swept_at)?;
-    let options = Options { seed, crash_at: None, mutant };
+    let options = Options { seed, crash_at: None, mutant, at_least };
     let mut it = Shrink { options, invariant, best, go_on, tries: 0 };
     it.best.set_about(&format!("Shrunk from {name}, seed {seed:#x}: {invariant} does not hold"));
     let Some(first) = it.fails(&it.best.clone()) else { return Err(ShrinkError::Unwritable(invariant)) };

@@ -1,16 +1,17 @@
-//! The simulator's verbs: `run`, `replay`, `swarm`.
+//! The simulator's verbs over one scenario: `run` and `replay`.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use clap::Args;
 
-use crate::chance::Chance;
 use crate::mutant::Mutant;
-use crate::replay::{Report, drive};
+use crate::progress::Pace;
+use crate::replay::{Report, drive_paced};
 use crate::scenario::{Scenario, ScenarioError};
+use crate::world::Options;
 
 /// `netsim run` and `netsim replay`.
 #[derive(Args, Debug)]
@@ -23,6 +24,10 @@ pub(crate) struct RunArgs {
     /// Crash the swept host at this commit only.
     #[arg(long)]
     crash_at: Option<u64>,
+    /// Go on for so much virtual time, though nothing may happen any more: 600s, 10m. A sweep's runs do
+    /// not.
+    #[arg(long, value_parser = parse_duration, default_value = "0s")]
+    at_least: Duration,
     /// One object for programs.
     #[arg(long)]
     json: bool,
@@ -39,30 +44,16 @@ pub(crate) struct RunArgs {
     mutant: Option<Mutant>,
 }
 
-/// `netsim swarm`.
-#[derive(Args, Debug)]
-pub(crate) struct SwarmArgs {
-    /// Scenario files, or directories of them.
-    #[arg(default_value = "netsim/scenarios/fast")]
-    scenarios: Vec<PathBuf>,
-    /// How long to go on: 60s, 10m, 8h.
-    #[arg(long = "for", value_parser = parse_duration, default_value = "60s")]
-    duration: Duration,
-    /// Decides the seeds; the clock's otherwise.
-    #[arg(long, value_parser = parse_seed)]
-    seed: Option<u64>,
-}
-
 /// Runs a scenario once and says what it came to.
 pub(crate) fn run(args: &RunArgs) -> ExitCode {
     with_scenario(&args.scenario, |scenario| {
-        let report = report(args, scenario);
+        let report = report(args, scenario, "run");
         print_report(args, scenario, &report)
     })
 }
 
-fn report(args: &RunArgs, scenario: &Scenario) -> Report {
-    let mut report = drive(scenario, args.seed, args.crash_at, args.mutant());
+fn report(args: &RunArgs, scenario: &Scenario, what: &'static str) -> Report {
+    let mut report = drive_paced(scenario, args.options(), &mut Pace::new(what));
     if args.taint {
         report.look_from_outside(scenario);
     }
@@ -72,8 +63,8 @@ fn report(args: &RunArgs, scenario: &Scenario) -> Report {
 /// Runs a scenario twice, compares the traces, and shows the last happenings.
 pub(crate) fn replay(args: &RunArgs) -> ExitCode {
     with_scenario(&args.scenario, |scenario| {
-        let report = report(args, scenario);
-        let again = drive(scenario, args.seed, report.options.crash_at, args.mutant());
+        let report = report(args, scenario, "first run");
+        let again = drive_paced(scenario, report.options, &mut Pace::new("second run"));
         let traces = [&report, &again].map(|report| report.outcome.verdict.trace.clone());
         if traces[0] != traces[1] {
             say(&format!("FAIL one seed, two runs: traces {} and {}", traces[0], traces[1]));
@@ -86,49 +77,14 @@ pub(crate) fn replay(args: &RunArgs) -> ExitCode {
     })
 }
 
-/// Runs random scenarios with random seeds until the time is over or one fails.
-pub(crate) fn swarm(args: &SwarmArgs) -> ExitCode {
-    let mut scenarios = Vec::new();
-    for path in args.scenarios.iter().flat_map(|path| files_in(path)) {
-        match Scenario::read(&path) {
-            Ok(scenario) => scenarios.push((path, scenario)),
-            Err(error) => return refuse(&error),
-        }
-    }
-    if scenarios.is_empty() {
-        say(&format!("no scenario in {:?}; name a .toml file or a directory of them", args.scenarios));
-        return ExitCode::from(USAGE);
-    }
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let first = args.seed.unwrap_or_else(|| u64::from(clock.subsec_nanos()) ^ (clock.as_secs() << 20));
-    let (begin, mut runs, mut virtual_ms, mut number) = (Instant::now(), 0, 0, 0_u64);
-    while begin.elapsed() < args.duration {
-        let seed = first.wrapping_add(number);
-        let (path, scenario) = &scenarios[Chance::new(seed, "swarm", "scenario").below(scenarios.len())];
-        let report = drive(scenario, seed, None, None);
-        number += 1;
-        runs += report.runs;
-        virtual_ms += report.outcome.verdict.virtual_ms * report.runs;
-        if report.failed() {
-            say(&report.text(path, &scenario.about));
-            return ExitCode::FAILURE;
-        }
-        if std::io::stderr().is_terminal() {
-            eprint!("\r{runs} runs, {} virtual hours", virtual_ms / 3_600_000);
-        }
-    }
-    let seconds = begin.elapsed().as_secs();
-    say(&format!(
-        "{runs} runs, {} virtual minutes in {seconds} s, none failed; first seed {first:#x}",
-        virtual_ms / 60_000
-    ));
-    ExitCode::SUCCESS
-}
-
 /// What a wrong invocation exits with.
 pub(crate) const USAGE: u8 = 2;
 
 impl RunArgs {
+    fn options(&self) -> Options {
+        Options { seed: self.seed, crash_at: self.crash_at, mutant: self.mutant(), at_least: self.at_least }
+    }
+
     #[cfg(feature = "mutants")]
     fn mutant(&self) -> Option<Mutant> {
         self.mutant
@@ -147,7 +103,7 @@ pub(crate) fn with_scenario(path: &Path, act: impl FnOnce(&Scenario) -> ExitCode
     }
 }
 
-fn refuse(error: &ScenarioError) -> ExitCode {
+pub(crate) fn refuse(error: &ScenarioError) -> ExitCode {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

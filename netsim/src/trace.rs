@@ -1,6 +1,5 @@
 //! What a run did, as one hash: equal hashes mean equal runs. The last lines are kept for people.
 
-use std::collections::VecDeque;
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -9,15 +8,16 @@ use peerloom_proto::{hex_of, sha256};
 /// Lines kept for people.
 const KEPT_LINES: usize = 80;
 
-/// Bytes gathered before they are hashed.
-const CHUNK_BYTES: usize = 8 << 10;
+/// Bytes gathered before they are hashed: more than the kept lines have.
+const CHUNK_BYTES: usize = 16 << 10;
 
 /// The running hash.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     hash: [u8; 32],
     open: String,
-    last: VecDeque<String>,
+    /// What was hashed last.
+    folded: String,
     events: u64,
 }
 
@@ -25,12 +25,8 @@ impl Trace {
     /// Notes one happening.
     pub(crate) fn note(&mut self, at: Duration, what: std::fmt::Arguments<'_>) {
         self.events += 1;
-        let begin = self.open.len();
-        writeln!(self.open, "{:>12.6} {what}", at.as_secs_f64()).expect("a string takes all text");
-        if self.last.len() == KEPT_LINES {
-            self.last.pop_front();
-        }
-        self.last.push_back(self.open[begin..].trim_end().to_owned());
+        let (seconds, micros) = (at.as_secs(), at.subsec_micros());
+        writeln!(self.open, "{seconds:>5}.{micros:06} {what}").expect("a string takes all text");
         if self.open.len() >= CHUNK_BYTES {
             self.fold();
         }
@@ -43,13 +39,19 @@ impl Trace {
 
     /// The hash of everything noted, and the last lines.
     pub(crate) fn finish(mut self) -> (String, Vec<String>) {
+        let lines: Vec<&str> = self.folded.lines().chain(self.open.lines()).collect();
+        let kept = &lines[lines.len().saturating_sub(KEPT_LINES)..];
+        let last = kept.iter().map(|line| (*line).to_owned()).collect();
         self.fold();
-        (hex_of(&self.hash[..16]), self.last.into())
+        (hex_of(&self.hash[..16]), last)
     }
 
     fn fold(&mut self) {
+        let end = self.open.len();
         self.open.push_str(&hex_of(&self.hash));
         self.hash = sha256(self.open.as_bytes());
+        self.open.truncate(end);
+        std::mem::swap(&mut self.open, &mut self.folded);
         self.open.clear();
     }
 }

@@ -36,11 +36,14 @@ impl World {
         let recipients = workload.recipients.unwrap_or(everybody);
         let until = workload.until_s.unwrap_or(self.scenario.duration_s).duration();
         let from = workload.from_s.duration().min(until);
+        if let Some(every) = workload.every_s {
+            return self.draw_chatter((senders, recipients), (from, until), every.duration(), &mut chance);
+        }
         let mut number = 0;
         while number < workload.messages {
             let at = chance.between(from, until);
             let sender = senders[chance.below(senders.len())];
-            let others: Vec<usize> = recipients.iter().copied().filter(|to| *to != sender).collect();
+            let others = all_but(&recipients, sender);
             if others.is_empty() {
                 // The only sender is the only recipient: the scenario has nothing to say.
                 return;
@@ -49,6 +52,29 @@ impl World {
             for _ in 0..workload.burst.min(workload.messages - number) {
                 self.plan_message(at, number, sender, to);
                 number += 1;
+            }
+        }
+    }
+
+    /// Each sender says something in every span, at an instant of its own.
+    fn draw_chatter(
+        &mut self,
+        (senders, recipients): (Vec<usize>, Vec<usize>),
+        (from, until): (Duration, Duration),
+        every: Duration,
+        chance: &mut Chance,
+    ) {
+        let burst = self.scenario.workload.burst;
+        for sender in senders {
+            let others = all_but(&recipients, sender);
+            let mut begins = from;
+            while begins < until && !others.is_empty() {
+                let at = chance.between(begins, until.min(begins + every));
+                let to = others[chance.below(others.len())];
+                for _ in 0..burst {
+                    self.plan_message(at, self.history.messages.len(), sender, to);
+                }
+                begins += every;
             }
         }
     }
@@ -119,4 +145,8 @@ impl World {
             }
         }
     }
+}
+
+fn all_but(recipients: &[usize], sender: usize) -> Vec<usize> {
+    recipients.iter().copied().filter(|to| *to != sender).collect()
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use peerloom_proto::{CertHash, MessageId, PeerId};
 
 use crate::check::{self, Violation};
@@ -20,6 +21,7 @@ use crate::model::{Fact, History, Planned};
 use crate::mutant::Mutant;
 use crate::network::{Delay, Network, Place};
 use crate::outside::{Contents, Outside};
+use crate::progress::Pace;
 use crate::queue::{Carried, Event, Queue};
 use crate::scenario::{Millis, Scenario, Who};
 use crate::trace::{Trace, name_of};
@@ -33,6 +35,8 @@ pub(crate) struct Options {
     /// The commit of the swept host at which it crashes.
     pub(crate) crash_at: Option<u64>,
     pub(crate) mutant: Option<Mutant>,
+    /// The run goes on for so long, though nothing may happen any more.
+    pub(crate) at_least: Duration,
 }
 
 /// A run's outcome.
@@ -79,6 +83,8 @@ pub(crate) struct World {
     pub(crate) no_direct: u32,
     pub(crate) next_token: u64,
     pub(crate) swept_at: Option<Duration>,
+    /// When the last fault is over.
+    over: Duration,
 }
 
 /// Happenings at one instant: more means that something goes round without time passing.
@@ -96,8 +102,13 @@ const START_WITHIN: Duration = Duration::from_millis(500);
 
 /// Runs a scenario once.
 pub(crate) fn run(scenario: &Scenario, options: Options) -> Outcome {
+    run_paced(scenario, options, &mut Pace::silent())
+}
+
+/// The same before somebody's eyes.
+pub(crate) fn run_paced(scenario: &Scenario, options: Options, pace: &mut Pace) -> Outcome {
     let mut world = World::new(scenario.clone(), options);
-    world.let_it_happen();
+    world.let_it_happen(options.at_least, pace);
     world.finish()
 }
 
@@ -105,7 +116,7 @@ pub(crate) fn run(scenario: &Scenario, options: Options) -> Outcome {
 pub(crate) fn watched(scenario: &Scenario, options: Options, lens: Lens) -> (Outcome, Vec<Seen>) {
     let mut world = World::new(scenario.clone(), options);
     world.watch = Some(Watch::new(lens));
-    world.let_it_happen();
+    world.let_it_happen(options.at_least, &mut Pace::silent());
     let seen = world.watch.take().map(Watch::finish).unwrap_or_default();
     (world.finish(), seen)
 }
@@ -114,13 +125,16 @@ pub(crate) fn watched(scenario: &Scenario, options: Options, lens: Lens) -> (Out
 pub(crate) fn observed(scenario: &Scenario, options: Options, contents: Contents) -> Outside {
     let mut world = World::new(scenario.clone(), options);
     world.network.outside = Some(Outside::new(options.seed, contents));
-    world.let_it_happen();
+    world.let_it_happen(options.at_least, &mut Pace::silent());
     world.network.outside.take().expect("nobody takes it before the end")
 }
 
 /// What a run begins with: its messages, and its faults with every draw made.
 pub(crate) fn plan(scenario: &Scenario, seed: u64) -> (Vec<Planned>, Vec<Turn>) {
-    let mut world = World::new(scenario.clone(), Options { seed, crash_at: None, mutant: None });
+    let mut world = World::new(
+        scenario.clone(),
+        Options { at_least: Duration::ZERO, seed, crash_at: None, mutant: None },
+    );
     world.plan_messages();
     world.plan_faults();
     (world.history.messages, world.plan)
@@ -128,7 +142,7 @@ pub(crate) fn plan(scenario: &Scenario, seed: u64) -> (Vec<Planned>, Vec<Turn>) 
 
 impl World {
     fn new(scenario: Scenario, options: Options) -> Self {
-        let Options { seed, crash_at, mutant } = options;
+        let Options { seed, crash_at, mutant, at_least: _ } = options;
         let count = scenario.topology.nodes;
         let mesh = Mesh::found(seed, count);
         let nodes: Vec<Node> = (0..count)
@@ -137,7 +151,7 @@ impl World {
                 Node::new(node_key(seed, node), disk, seed, node)
             })
             .collect();
-        let disk = HubDisk::new(mesh.roster.mesh_id(), mesh.entries.clone());
+        let disk = HubDisk::new(mesh.roster.mesh_id(), mesh.entries.to_vec());
         let members: Vec<PeerId> = nodes.iter().map(|node| node.id).collect();
         let by_member = members.iter().copied().zip(0..).collect();
         let [uplink, direct] = [scenario.topology.uplink_ms, scenario.topology.direct_ms].map(delay);
@@ -166,16 +180,19 @@ impl World {
             no_direct: 0,
             next_token: 0,
             swept_at: None,
+            over: Duration::ZERO,
             scenario,
         }
     }
 
-    fn let_it_happen(&mut self) {
+    fn let_it_happen(&mut self, at_least: Duration, pace: &mut Pace) {
         self.start();
         self.plan_messages();
         let over = self.plan_faults().max(self.plan_hostilities());
-        self.pass_until(over);
-        self.settle(over + self.scenario.settle_s.duration());
+        self.over = over.max(at_least);
+        self.pass_until(self.over, pace);
+        self.settle(self.over + self.scenario.settle_s.duration(), pace);
+        pace.done();
     }
 
     fn start(&mut self) {
@@ -199,7 +216,7 @@ impl World {
         }
     }
 
-    fn pass_until(&mut self, until: Duration) {
+    fn pass_until(&mut self, until: Duration, pace: &mut Pace) {
         let (mut at, mut spins) = (Duration::ZERO, 0);
         while let Some(event) = self.queue.next(until) {
             let now = self.queue.now();
@@ -209,24 +226,38 @@ impl World {
                 let what = format!("the world spins at {event:?}");
                 return self.history.note(now, Fact::Broke { at: Place::Coordinator, what });
             }
-            self.note(&event);
-            self.watch(&event);
-            self.happen(event);
-            self.watch_outcome();
+            if !self.is_stale(&event) {
+                self.note(&event);
+                self.watch(&event);
+                self.happen(event);
+                self.watch_outcome();
+                pace.passed(now, self.over, self.trace.events());
+            }
         }
     }
 
     /// Runs until everything has drained and stayed so, or until `deadline`.
-    fn settle(&mut self, deadline: Duration) {
+    fn settle(&mut self, deadline: Duration, pace: &mut Pace) {
         while self.queue.now() < deadline && !self.left().is_empty() {
-            self.pass_until(self.queue.now() + PROBE_EVERY);
+            self.pass_until(self.queue.now() + PROBE_EVERY, pace);
         }
-        self.pass_until(self.queue.now() + QUIET);
+        self.pass_until(self.queue.now() + QUIET, pace);
         let end = self.queue.now() + QUIET;
         while self.queue.now() < end && !self.left().is_empty() {
-            self.pass_until(self.queue.now() + Duration::from_secs(1));
+            self.pass_until(self.queue.now() + Duration::from_secs(1), pace);
         }
         self.history.left = self.left();
+    }
+
+    /// Whether this is the sleep of a machine that something woke before.
+    fn is_stale(&self, event: &Event) -> bool {
+        if let Event::NodeWakes { node, serial } = event {
+            self.nodes[*node].serial != *serial
+        } else if let Event::HubWakes { serial } = event {
+            self.coordinator.serial != *serial
+        } else {
+            false
+        }
     }
 
     fn happen(&mut self, event: Event) {
@@ -239,7 +270,7 @@ impl World {
                 self.network.packet_arrived(&mut self.queue, stream, end, packet);
             }
             Event::FlowTimer { stream, end } => self.network.flow_timer(&mut self.queue, stream, end),
-            Event::NodeWakes { node, serial } => self.node_wakes(node, serial),
+            Event::NodeWakes { node, serial: _ } => self.node_wakes(node),
             Event::NodeCommits { node, life } => self.node_commits(node, life),
             Event::NodeHears { node, life, input } => {
                 if self.nodes[node].life == life {
@@ -250,7 +281,7 @@ impl World {
             Event::NodeStarts { node } => self.start_node(node),
             Event::NodeReopens { node, life } => self.node_reopens(node, life),
             Event::NodeReads { node } => self.node_reads(node),
-            Event::HubWakes { serial } => self.hub_wakes(serial),
+            Event::HubWakes { serial: _ } => self.hub_wakes(),
             Event::HubCommits { run } => self.hub_commits(run),
             Event::HubReads { run, read, query } => self.hub_reads(run, read, &query),
             Event::HubAnswers { run, read, answer } => self.hub_answered(run, read, answer),
@@ -339,7 +370,7 @@ impl World {
                 left.push(format!("node {node} has mail that nobody read"));
             }
             let log = self.evil.forked_log(node).unwrap_or(log);
-            if it.disk.entries != log {
+            if !is_same_log(&it.disk.entries, log) {
                 left.push(format!("node {node} has {} of {} log entries", it.disk.entries.len(), log.len()));
             }
         }
@@ -365,6 +396,12 @@ impl World {
         violations.extend(expected.map(|what| Violation { invariant: "expect", at: None, what }));
         Outcome { verdict, violations, history: self.history, last, swept_commits, swept_at: self.swept_at }
     }
+}
+
+/// Whether two logs have the same entries, most of which are the same bytes in memory.
+fn is_same_log(a: &[Bytes], b: &[Bytes]) -> bool {
+    let same = |(a, b): (&Bytes, &Bytes)| (a.as_ptr() == b.as_ptr() && a.len() == b.len()) || a == b;
+    a.len() == b.len() && a.iter().zip(b).all(same)
 }
 
 fn delay(millis: Millis) -> Delay {

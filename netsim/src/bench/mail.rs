@@ -15,7 +15,7 @@ use peerloom_proto::{
 
 use super::link::{Link, write_frame};
 use super::mesh::LoadMesh;
-use super::progress::Progress;
+use crate::progress::Progress;
 
 /// Bytes given to the socket at once.
 const WRITE_BYTES: usize = 128 << 10;

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::link::{Caller, Link};
 use super::process::{Coordinator, Node};
-use super::progress::Progress;
+use crate::progress::Progress;
 
 /// Entries that a mesh may begin with, at the coordinator's HTTP API: its genesis and these.
 const FIRST_MEMBERS: usize = 15;

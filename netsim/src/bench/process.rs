@@ -24,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Unit of the times in `/proc/PID/stat`: what the kernel shows to programs is 100 on every
 /// architecture (proc(5), `USER_HZ`).
-const TICKS_PER_SECOND: u32 = 100;
+pub(crate) const TICKS_PER_SECOND: u32 = 100;
 
 /// The programs that are measured.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ impl Process {
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(&path).with_context(|| format!("failed to read {path}"))?;
-        resident_in(&status).with_context(|| format!("{path} has no VmRSS"))
+        bytes_in(&status, "VmRSS:").with_context(|| format!("{path} has no VmRSS"))
     }
 
     /// The same, in MiB.
@@ -133,14 +133,15 @@ impl Drop for Process {
     }
 }
 
-fn resident_in(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// A line of `/proc/PID/status` that counts memory.
+pub(crate) fn bytes_in(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1_024)
 }
 
 /// User and system time: fields 14 and 15, counted behind the name, which may hold anything.
-fn ticks_in(stat: &str) -> Option<u64> {
+pub(crate) fn ticks_in(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
@@ -370,7 +371,7 @@ pub(crate) fn tail(log: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{resident_in, ticks_in};
+    use super::{bytes_in, ticks_in};
 
     #[test]
     fn processor_time_is_read_behind_a_name_with_brackets_and_blanks() {
@@ -381,7 +382,7 @@ mod tests {
     #[test]
     fn resident_memory_is_read_in_bytes() {
         let status = "Name:\tpeerloom\nVmPeak:\t  90000 kB\nVmRSS:\t   12345 kB\nRssAnon:\t 1 kB\n";
-        assert_eq!(resident_in(status), Some(12_345 * 1_024));
-        assert_eq!(resident_in("Name:\tzombie\n"), None);
+        assert_eq!(bytes_in(status, "VmRSS:"), Some(12_345 * 1_024));
+        assert_eq!(bytes_in("Name:\tzombie\n", "VmRSS:"), None);
     }
 }

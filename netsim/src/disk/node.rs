@@ -1,6 +1,7 @@
 //! A node's store: the rows of `node/store`, with its unique indexes and what it forgets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use peerloom_proto::endpoint::{
@@ -35,7 +36,8 @@ pub(crate) struct NodeDisk {
     held: BTreeSet<Row>,
     unread: BTreeSet<Row>,
     conversations: BTreeMap<(PeerId, Generation), u64>,
-    pub(crate) entries: Vec<Bytes>,
+    /// The log; nodes that have the same share it.
+    pub(crate) entries: Arc<Vec<Bytes>>,
     prekeys: BTreeMap<Kid, HeldPrekey>,
     peer_prekeys: BTreeMap<PeerId, SignedBytes>,
     revocations: Vec<SignedBytes>,
@@ -49,7 +51,7 @@ pub(crate) struct NodeDisk {
 
 impl NodeDisk {
     /// A store as `init` or `join` leaves it: the log, and the key that stands in it.
-    pub(crate) fn new(entries: Vec<Bytes>, first: HeldPrekey) -> Self {
+    pub(crate) fn new(entries: Arc<Vec<Bytes>>, first: HeldPrekey) -> Self {
         Self { entries, prekeys: BTreeMap::from([(first.kid, first)]), ..Self::default() }
     }
 
@@ -104,7 +106,7 @@ impl NodeDisk {
                 if *index != self.entries.len() as u64 {
                     return Err(format!("log entry {index} does not follow {}", self.entries.len()));
                 }
-                self.entries.push(entry.clone());
+                Arc::make_mut(&mut self.entries).push(entry.clone());
             }
             Write::Prekey(prekey) => drop(self.prekeys.insert(prekey.kid, prekey.clone())),
             Write::PrekeyGone(kid) => drop(self.prekeys.remove(kid)),
@@ -328,7 +330,7 @@ impl NodeDisk {
     /// Loses the last log entry: a planted fault.
     pub(crate) fn forget_last_entry(&mut self) {
         if self.entries.len() > 1 {
-            self.entries.pop();
+            Arc::make_mut(&mut self.entries).pop();
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::scenario::Scenario;
 use crate::watch::{Lens, Seen};
 use crate::world::{Options, run, watched};
 
-const OPTIONS: Options = Options { seed: 7, crash_at: None, mutant: None };
+const OPTIONS: Options = Options { seed: 7, crash_at: None, mutant: None, at_least: Duration::ZERO };
 
 fn scenario(name: &str) -> Scenario {
     let fast = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/fast");

@@ -44,10 +44,7 @@ impl World {
     }
 
     /// One batch up to its commit.
-    pub(crate) fn node_wakes(&mut self, node: usize, serial: u64) {
-        if self.nodes[node].serial != serial {
-            return;
-        }
+    pub(crate) fn node_wakes(&mut self, node: usize) {
         let now = self.node_now(node);
         let unique = self.unique();
         let it = &mut self.nodes[node];
@@ -209,6 +206,10 @@ impl World {
         let head = process.endpoint.roster().head();
         if it.head.replace(head) != Some(head) {
             self.history.note(at, Fact::Head { node, head });
+        }
+        // The founding revokes nobody.
+        if head == self.mesh.roster.head() && it.disk.revocations().is_empty() {
+            return;
         }
         for other in &self.history.members {
             if process.endpoint.is_revoked(other) && it.learned.insert(*other) {

@@ -38,7 +38,7 @@ pub(crate) struct HubHost {
     pub(crate) crash: Option<(Moment, Duration)>,
     writing: Option<Batch>,
     wakes_at: Option<Duration>,
-    serial: u64,
+    pub(crate) serial: u64,
     chance: Chance,
 }
 
@@ -137,11 +137,9 @@ impl World {
         self.hub_step(Some(Input::Closed { socket: SocketId(id.0) }));
     }
 
-    pub(crate) fn hub_wakes(&mut self, serial: u64) {
-        if self.coordinator.serial == serial {
-            self.coordinator.wakes_at = None;
-            self.hub_step(None);
-        }
+    pub(crate) fn hub_wakes(&mut self) {
+        self.coordinator.wakes_at = None;
+        self.hub_step(None);
     }
 
     /// One step: an input, what is due, commands, the next batch.

@@ -52,7 +52,7 @@ pub(crate) struct Node {
     pub(crate) read_planned: bool,
     pub(super) learned: BTreeSet<PeerId>,
     pub(super) head: Option<Head>,
-    pub(super) serial: u64,
+    pub(crate) serial: u64,
     pub(crate) chance: Chance,
 }
 

@@ -1,6 +1,8 @@
 //! Planted faults for which a host changes what its machine is told: the machine is the production one
 //! and would not err so by itself.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use peerloom_proto::wire::{SignedBytes, ToNode};
 use peerloom_proto::{EntryKind, Receipt, SignedReceipt, WireEntry};
@@ -42,7 +44,7 @@ impl World {
             said.is_ok_and(|said| matches!(said.kind, EntryKind::Revoke { .. }))
         };
         let (revocations, others): (Vec<Bytes>, Vec<Bytes>) = entries.into_iter().partition(revokes);
-        let stored = &mut self.nodes[node].disk.entries;
+        let stored = Arc::make_mut(&mut self.nodes[node].disk.entries);
         for entry in revocations {
             if !stored.contains(&entry) {
                 stored.push(entry);

@@ -92,7 +92,11 @@ fn an_outsider_sees_the_same_whatever_is_said() {
 #[test]
 fn an_observer_sees_every_frame_and_every_row_of_the_coordinator() {
     let scenario = Scenario::parse("pair", PAIR).expect("a scenario");
-    let seen = observed(&scenario, Options { seed: 7, crash_at: None, mutant: None }, Contents::Ones);
+    let seen = observed(
+        &scenario,
+        Options { seed: 7, crash_at: None, mutant: None, at_least: Duration::ZERO },
+        Contents::Ones,
+    );
     for word in
         ["is dialled", "is accepted", "bind: ", "put: Header {", "deliver: claim ", "receipt: claims "]
     {

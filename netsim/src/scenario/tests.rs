@@ -38,6 +38,10 @@ fn nonsense_is_refused_with_the_file_and_the_number() {
         error(&LEAST.replace("nodes = 2", "nodes = 1")),
         "x.toml: a world has 2 to 10000 nodes, not 1"
     );
+    let chatter = LEAST.replace("messages = 1", "every_s = 60");
+    assert_eq!(Scenario::parse("x.toml", &chatter).expect("a scenario").workload.messages, 0);
+    let both = format!("{LEAST}every_s = 60\n");
+    assert_eq!(error(&both), "x.toml: a workload has messages, a list, or every_s of at least 0.01");
     let text = format!("{LEAST}senders = [2]\n");
     assert_eq!(error(&text), "x.toml: there is no node 2: the last is 1");
     let text = format!("{LEAST}[sweep]\nwho = \"any\"\nmoment = \"before\"\nfor_s = 1\n");

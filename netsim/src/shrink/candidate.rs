@@ -24,7 +24,8 @@ pub(super) struct Candidate {
 const NODES: [&str; 5] = ["who", "from", "to", "by", "target"];
 
 /// Fields of the workload that say what is drawn.
-const DRAWN: [&str; 7] = ["messages", "senders", "recipients", "burst", "from_s", "until_s", "list"];
+const DRAWN: [&str; 8] =
+    ["messages", "every_s", "senders", "recipients", "burst", "from_s", "until_s", "list"];
 
 /// Just before a commit: nothing else happens between.
 const MOMENT: Duration = Duration::from_micros(1);

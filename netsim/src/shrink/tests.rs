@@ -39,7 +39,7 @@ fn what_fails_with_nothing_needs_nothing() {
 #[test]
 fn a_scenario_with_every_draw_written_down_is_the_same_run() {
     let (_, text, scenario) = fast("foul_weather");
-    let options = Options { seed: 7, crash_at: None, mutant: None };
+    let options = Options { seed: 7, crash_at: None, mutant: None, at_least: std::time::Duration::ZERO };
     let drawn = run(&scenario, options);
     let written = Candidate::draw(&text, &scenario, options.seed, None).expect("a table");
     let written = run(&written.scenario().expect("a scenario"), options);
