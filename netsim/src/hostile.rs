@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use peerloom_proto::endpoint::Request;
 use peerloom_proto::limits::FRAME_BYTES_MAX;
+use peerloom_proto::paths::{Candidate, CandidateKind, Nat, Reach};
 use peerloom_proto::wire::{OnLink, SignedBytes, ToCoordinator, ToNode};
 use peerloom_proto::{
     InviteLookup, MessageId, Receipt, ReceiptCode, ReceiptRow, ReceiptStatus, SenderBox, Signal,
@@ -249,12 +250,18 @@ impl World {
         let it = &mut self.hostiles[hostile];
         let (nonce, offer) = (it.chance.bytes(), it.chance.bytes());
         let cert = peerloom_proto::CertHash(it.chance.bytes());
-        let candidates = vec![std::net::SocketAddr::from(([127, 0, 0, 1], 9))];
-        let signal = match it.chance.below(5) {
-            0 => Signal::Offer { nonce, cert, candidates },
-            1 => Signal::Answer { nonce, offer, cert, candidates },
+        let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+        let reach = Reach {
+            candidates: vec![Candidate { kind: CandidateKind::Host, addr }],
+            nat: Nat::default(),
+            birthday: true,
+        };
+        let signal = match it.chance.below(6) {
+            0 => Signal::Offer { nonce, cert, reach },
+            1 => Signal::Answer { nonce, offer, cert, reach },
             2 => Signal::Echo { nonce },
             3 => Signal::EchoReply { nonce },
+            4 => Signal::Candidates { nonce, reach },
             _ => Signal::Settled {
                 generation: peerloom_proto::Generation(it.chance.bytes()),
                 lowest: it.chance.below(1 << 40) as u64,

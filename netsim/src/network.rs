@@ -289,6 +289,12 @@ impl Network {
         }
     }
 
+    /// How long a datagram from one node to another is under way; none if a partition swallows it.
+    pub(crate) fn datagram(&mut self, from: Place, to: Place) -> Option<Duration> {
+        let Delay { least, jitter } = self.direct;
+        (!self.is_blocked(from, to)).then(|| self.chance.between(least, least + jitter))
+    }
+
     fn delay(&mut self, purpose: &Purpose) -> Duration {
         let delay = match purpose {
             Purpose::Uplink => self.uplink,

@@ -224,7 +224,7 @@ impl Endpoint {
             }
             return;
         }
-        self.close_links_of(member);
+        self.close_links_of(now, member);
         self.release_all_of(member);
         if self.peers.tell_online(member, false) {
             self.event(Event::Presence { peer: member, online: false });

@@ -89,7 +89,7 @@ pub(crate) struct Delivery {
     ready: BTreeMap<PeerId, BTreeSet<Row>>,
     conversations: BTreeMap<PeerId, Outbound>,
     expiries: BTreeSet<(UnixMs, Row)>,
-    flights: BTreeSet<(Monotonic, Row)>,
+    flights: BTreeMap<Via, BTreeSet<(Monotonic, Row)>>,
     windows: BTreeMap<Via, Window>,
     held_bytes: usize,
     unaccepted_bytes: usize,
@@ -118,7 +118,7 @@ impl Default for Delivery {
             ready: BTreeMap::new(),
             conversations: BTreeMap::new(),
             expiries: BTreeSet::new(),
-            flights: BTreeSet::new(),
+            flights: BTreeMap::new(),
             windows: BTreeMap::new(),
             held_bytes: 0,
             unaccepted_bytes: 0,
@@ -369,9 +369,9 @@ const RESEAL_ROWS_MAX: usize = 32;
 /// never more memory than 32 of the largest.
 const UNKNOWN_BYTES: usize = 256 << 10;
 
-/// A direct link that answers nothing for this long gets its rows copied to the relay. Far above a
-/// busy recipient's commit, far below the transport's own idle time-out.
-const SUSPICION: Duration = Duration::from_millis(1_000);
+/// A row on a direct link whose peer speaks, but has not answered it for this long, is copied to the
+/// relay: the peer may have no room for it, which the coordinator has.
+const LATE: Duration = Duration::from_millis(1_000);
 
 /// Stored rows remembered for the word that they were read, about 150 bytes each. For older ones the
 /// store alone is told.

@@ -32,6 +32,7 @@ use crate::identity::Origin;
 use crate::key::IdentityKey;
 use crate::keyring::Keyring;
 use crate::links::Links;
+use crate::paths::ChecksView;
 use crate::peer::Peers;
 use crate::ping::Pings;
 use crate::receive::Inbox;
@@ -138,6 +139,8 @@ pub struct PeerView {
     pub since: Option<UnixMs>,
     /// Why it is not direct.
     pub why_not_direct: Option<String>,
+    /// How far the last attempt at a direct link got.
+    pub checks: Option<ChecksView>,
 }
 
 /// How full the outbox is.
@@ -222,7 +225,10 @@ impl Endpoint {
             Input::LinkRtt(link, rtt_us) => self.links.measured(link, rtt_us),
             Input::LinkClosed(link) => self.link_closed(now, link),
             Input::DialFailed(conn, why) => self.dial_failed(now, conn, &why),
-            Input::DirectReady { cert, candidates } => self.links.ready(cert, candidates),
+            Input::DirectReady { cert, candidates, stun } => self.direct_ready(now, cert, candidates, &stun),
+            Input::Datagram { socket, from, datagram } => self.datagram(now, socket, from, &datagram),
+            Input::Woke => self.woke(now),
+            Input::SocketsOpened { conn, sockets } => self.sockets_opened(now, conn, sockets),
         }
     }
 
@@ -255,7 +261,9 @@ impl Endpoint {
             self.pings.deadline(),
             self.chain.deadline(),
             // Without a relay there is nowhere to copy to; its return is an input.
-            self.uplink.is_ready().then(|| self.delivery.suspicion_at()).flatten(),
+            self.uplink.is_ready().then(|| self.delivery.late_at()).flatten(),
+            self.uplink.is_ready().then(|| self.links.suspicion_at(&self.delivery)).flatten(),
+            self.lost_deadline(),
             self.peers.pauses_end(),
             self.delivery.waits_for_store().then(|| now.monotonic + STORE_RETRY),
         ];
@@ -331,6 +339,7 @@ impl Endpoint {
                 Some(_) => None,
                 None => peer.and_then(|peer| peer.why_not_direct.clone()),
             },
+            checks: self.links.checks(&id),
         }
     }
 

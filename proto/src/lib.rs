@@ -85,6 +85,7 @@ pub mod endpoint;
 mod entropy;
 mod keyring;
 mod links;
+pub mod paths;
 mod peer;
 mod ping;
 mod receipts;

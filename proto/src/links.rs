@@ -1,27 +1,34 @@
 //! Direct links: from the first word of an offer to the close (protocol.md §9).
 //!
-//! 1. `connect_soon`   a message for a peer starts an attempt; the message itself never waits for it
-//! 2. `signalled`      offer and answer, sealed like any dm, name certificates and addresses
+//! 1. `network`        this node's own addresses, as its host and the STUN servers see them
+//! 2. `attempt`        a message for a peer starts one, and never waits for it; offer, answer, checks, dial
 //! 3. `link_opened`    the host dialled or accepted; the certificates are the expected ones
 //! 4. `bound`          both sides' binds hold: the link is the peer's, and routing prefers it
-//! 5. `links_timeout`  what stays silent, idle or old is closed
+//! 5. `links_timeout`  what stays silent, idle or old is closed, and made again if it was in use
 
+mod attempt;
+mod birthday;
+mod bound;
+mod network;
+mod reason;
 mod signaling;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use attempt::{Agreed, Attempt, Early};
+pub(crate) use bound::Bound;
+
 use crate::bind::{Bind, BindCheck, BindRole, SignedBind, verify_bind};
 use crate::delivery::Via;
 use crate::endpoint::{Endpoint, Event, LinkId, OpenedLink, Output, PathKind};
-use crate::id::{CertHash, ConnId, EnvHash, Kid, PeerId};
+use crate::id::{CertHash, EnvHash, Kid, PeerId};
 use crate::key::BoxSecretKey;
-use crate::limits::{CANDIDATES_MAX, DIRECT_IDLE_MAX, DIRECT_LIFE_MAX, HANDSHAKE_TIMEOUT, LINKS_MAX};
-use crate::signal::Signal;
-use crate::time::{Monotonic, Now, UnixMs};
+use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::paths::{ChecksView, Gathering};
+use crate::time::{Monotonic, Now};
 use crate::wire::{OnLink, SignedBytes};
 
 /// Attempts, sockets being bound, and bound links.
@@ -29,29 +36,24 @@ use crate::wire::{OnLink, SignedBytes};
 pub(crate) struct Links {
     /// How often a reason for not being direct changed.
     pub(crate) reasons: u64,
-    /// This process's certificate and addresses, once the host has them.
-    local: Option<(CertHash, Vec<SocketAddr>)>,
+    /// This process's certificate, once the host can make links.
+    local: Option<CertHash>,
+    gathering: Gathering,
     attempts: BTreeMap<PeerId, Attempt>,
+    early: VecDeque<Early>,
+    /// When a birthday punch with a peer began.
+    birthdays: BTreeMap<PeerId, Monotonic>,
+    /// How far the last attempt with each peer got, for people.
+    tables: BTreeMap<PeerId, ChecksView>,
+    /// When the last link ended.
+    ended_at: Monotonic,
     rests: BTreeMap<PeerId, Rest>,
+    /// Whose link was lost while it was in use, and until when it is made again.
+    lost: BTreeMap<PeerId, Monotonic>,
     opened: BTreeMap<LinkId, Opened>,
     bound: BTreeMap<LinkId, Bound>,
     /// The last signals, and the keys they were sealed to: no outbox row remembers them.
     signals: VecDeque<(EnvHash, PeerId, Kid)>,
-}
-
-/// One try at a direct channel.
-#[derive(Debug)]
-struct Attempt {
-    stage: Stage,
-    until: Monotonic,
-}
-
-#[derive(Debug)]
-enum Stage {
-    /// Our offer is out.
-    Offered { nonce: [u8; 16] },
-    /// Both nonces are known; the certificate the peer announced.
-    Agreed { conn: ConnId, peer_cert: CertHash },
 }
 
 /// Pause after failures.
@@ -70,24 +72,16 @@ struct Opened {
     until: Monotonic,
 }
 
-/// A link that belongs to a peer.
-#[derive(Debug)]
-pub(crate) struct Bound {
-    pub(crate) peer: PeerId,
-    pub(crate) remote: String,
-    pub(crate) rtt_us: Option<u64>,
-    pub(crate) since: UnixMs,
-    bound_at: Monotonic,
-    used_at: Monotonic,
-    /// It did not answer in time; the next frame clears it.
-    suspect: bool,
-}
-
 impl Links {
-    /// The host can make direct links.
-    pub(crate) fn ready(&mut self, cert: CertHash, mut candidates: Vec<SocketAddr>) {
-        candidates.truncate(CANDIDATES_MAX);
-        self.local = Some((cert, candidates));
+    /// The last attempt with a peer, or the one under way.
+    pub(crate) fn checks(&self, peer: &PeerId) -> Option<ChecksView> {
+        let live = self.attempts.get(peer).and_then(Attempt::agreed).map(Agreed::view);
+        live.or_else(|| self.tables.get(peer).cloned())
+    }
+
+    /// When the main socket last carried anything but STUN.
+    fn quiet_since(&self, now: Monotonic) -> Monotonic {
+        if self.bound.is_empty() && self.attempts.is_empty() { self.ended_at } else { now }
     }
 
     /// A bound link.
@@ -102,30 +96,13 @@ impl Links {
         }
     }
 
-    /// The peer has answered nothing on this link for too long: the relay is taken until it speaks.
-    pub(crate) fn suspect(&mut self, link: LinkId) {
-        if let Some(bound) = self.bound.get_mut(&link) {
-            bound.suspect = true;
-        }
-    }
-
-    /// Whether nothing was heard on this link since it was suspected.
-    pub(crate) fn is_suspect(&self, link: LinkId) -> bool {
-        self.bound.get(&link).is_some_and(|bound| bound.suspect)
-    }
-
-    /// An envelope went or came.
-    pub(crate) fn used(&mut self, link: LinkId, now: Monotonic) {
-        if let Some(bound) = self.bound.get_mut(&link) {
-            bound.used_at = now;
-        }
-    }
-
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<Monotonic> {
-        let attempts = self.attempts.values().map(|attempt| attempt.until);
+        let attempts = self.attempts.values().map(Attempt::deadline);
         let opened = self.opened.values().map(|opened| opened.until);
-        attempts.chain(opened).chain(self.bound.values().map(Bound::ends)).min()
+        let own = attempts.chain(self.gathering.deadline());
+        let bound = self.bound.values().map(Bound::ends).chain(self.renewal_at());
+        own.chain(opened).chain(bound).chain(self.lost.values().copied()).min()
     }
 
     /// The recipient of one of the last signals, and the key it was sealed to.
@@ -145,63 +122,38 @@ impl Links {
         self.signals.push_back((env_hash, to, kid));
     }
 
+    /// Whether a socket for this peer is in the making.
+    fn is_under_way(&self, peer: &PeerId) -> bool {
+        self.attempts.contains_key(peer) || self.opened.values().any(|opened| opened.peer == *peer)
+    }
+
     fn rests(&self, peer: &PeerId, now: Monotonic) -> bool {
         self.rests.get(peer).is_some_and(|rest| rest.until > now)
     }
 
+    /// A sign of life: what failed before may succeed.
+    pub(crate) fn revive(&mut self, peer: &PeerId) {
+        self.rests.remove(peer);
+    }
+
     fn failed(&mut self, peer: PeerId, now: Monotonic) {
+        // A path that was there lately is looked for without a long pause.
+        let lost = self.lost.contains_key(&peer);
         let rest = self.rests.entry(peer).or_insert(Rest { until: now, failures: 0 });
-        let pause = REST_FIRST.saturating_mul(1 << rest.failures.min(6)).min(REST_MAX);
+        let doublings = if lost { 0 } else { rest.failures.min(6) };
+        let pause = REST_FIRST.saturating_mul(1 << doublings).min(REST_MAX);
         rest.failures += 1;
         rest.until = now + pause;
     }
 }
 
-impl Bound {
-    fn ends(&self) -> Monotonic {
-        (self.used_at + DIRECT_IDLE_MAX).min(self.bound_at + DIRECT_LIFE_MAX)
-    }
-}
-
 impl Endpoint {
-    /// Starts a direct attempt where one can be expected to help.
-    pub(crate) fn connect_soon(&mut self, now: Now, peer: PeerId) {
-        let linked = self.peers.get(&peer).is_some_and(|known| known.link.is_some());
-        let wanted = self.peers.is_online(&peer) && !linked;
-        if wanted && !self.links.rests(&peer, now.monotonic) {
-            self.connect(now, peer);
-        }
-    }
-
-    /// Offers a direct channel, unless an attempt is under way.
-    pub(crate) fn connect(&mut self, now: Now, peer: PeerId) {
-        let Some((cert, candidates)) = self.links.local.clone() else {
-            self.why_not(peer, "direct links are switched off here");
-            return;
-        };
-        let full = self.links.bound.len() + self.links.opened.len() >= LINKS_MAX;
-        let under_way = self.links.attempts.contains_key(&peer)
-            || self.links.opened.values().any(|opened| opened.peer == peer);
-        if full || under_way || !self.uplink.is_ready() {
-            return;
-        }
-        let nonce = self.entropy.bytes();
-        let until = now.monotonic + HANDSHAKE_TIMEOUT;
-        self.links.attempts.insert(peer, Attempt { stage: Stage::Offered { nonce }, until });
-        self.why_not(peer, "a direct channel is being made");
-        self.signal_by_relay(now, peer, &Signal::Offer { nonce, cert, candidates });
-    }
-
     /// The host made the socket of an attempt: say who we are, and wait for the same.
     pub(crate) fn link_opened(&mut self, now: Now, info: OpenedLink) {
-        let agreed = self.links.attempts.iter().find_map(|(peer, attempt)| match &attempt.stage {
-            Stage::Agreed { conn, peer_cert } if *conn == info.conn => Some((*peer, *peer_cert)),
-            Stage::Agreed { .. } | Stage::Offered { .. } => None,
-        });
-        let Some((peer, peer_cert)) = agreed else {
+        let Some((peer, peer_cert, sockets)) = self.links.take_attempt(&info.conn) else {
             return self.out(Output::CloseLink(info.link));
         };
-        self.links.attempts.remove(&peer);
+        self.close_sockets(sockets);
         let epoch = BoxSecretKey::from_bytes(self.entropy.bytes());
         let bind = Bind {
             mesh: self.me.mesh,
@@ -229,7 +181,7 @@ impl Endpoint {
         let Ok(frame) = OnLink::decode(frame) else { return self.misbehaved(now, link) };
         if let Some(bound) = self.links.bound.get_mut(&link) {
             let peer = bound.peer;
-            bound.suspect = false;
+            bound.heard(now.monotonic);
             return self.linked_frame(now, link, peer, frame);
         }
         let Some(opened) = self.links.opened.remove(&link) else { return };
@@ -261,23 +213,16 @@ impl Endpoint {
 
     fn bound(&mut self, now: Now, link: LinkId, opened: &Opened) {
         let (peer, remote) = (opened.peer, opened.info.remote.clone());
-        let bound = Bound {
-            peer,
-            remote: remote.clone(),
-            rtt_us: None,
-            since: now.wall,
-            bound_at: now.monotonic,
-            used_at: now.monotonic,
-            suspect: false,
-        };
+        let bound = Bound::new(now, peer, remote.clone(), opened.info.dialled);
         self.links.bound.insert(link, bound);
         self.links.rests.remove(&peer);
+        self.links.lost.remove(&peer);
         let record = self.peers.entry(peer);
         record.why_not_direct = None;
         // What is in flight on an older link settles there or comes back when it closes.
         if let Some(older) = record.link.replace(link) {
             self.out(Output::CloseLink(older));
-            self.forget_link(older);
+            self.forget_link(now, older);
         }
         self.event(Event::Path { peer, path: Some(PathKind::Direct), remote: Some(remote) });
         self.tell_settled(now, peer);
@@ -308,7 +253,7 @@ impl Endpoint {
             self.why_not(opened.peer, "the direct channel closed before it was bound");
         }
         let peer = self.links.bound.get(&link).map(|bound| bound.peer);
-        self.forget_link(link);
+        self.link_lost(now, link);
         // What was said last may have been lost with it.
         if let Some(peer) = peer.filter(|peer| self.links.signals.iter().any(|(_, to, _)| to == peer)) {
             self.delivery.conversation(peer).unheard();
@@ -316,17 +261,8 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn dial_failed(&mut self, now: Now, conn: ConnId, why: &str) {
-        let peer = self.links.attempts.iter().find_map(|(peer, attempt)| match &attempt.stage {
-            Stage::Agreed { conn: agreed, .. } if *agreed == conn => Some(*peer),
-            Stage::Agreed { .. } | Stage::Offered { .. } => None,
-        });
-        if let Some(peer) = peer {
-            self.attempt_failed(now, peer, why);
-        }
-    }
-
-    pub(crate) fn close_links_of(&mut self, peer: PeerId) {
+    pub(crate) fn close_links_of(&mut self, now: Now, peer: PeerId) {
+        self.links.lost.remove(&peer);
         self.forget_attempt(peer);
         let half_open = self.links.opened.iter().filter(|(_, opened)| opened.peer == peer);
         let bound = self.links.bound.iter().filter(|(_, bound)| bound.peer == peer);
@@ -335,16 +271,13 @@ impl Endpoint {
         for link in links {
             self.out(Output::CloseLink(link));
             self.links.opened.remove(&link);
-            self.forget_link(link);
+            self.forget_link(now, link);
         }
     }
 
     pub(crate) fn links_timeout(&mut self, now: Now) {
-        let attempts = self.links.attempts.iter().filter(|(_, attempt)| attempt.until <= now.monotonic);
-        let over: Vec<PeerId> = attempts.map(|(peer, _)| *peer).collect();
-        for peer in over {
-            self.attempt_failed(now, peer, "the peer did not answer the offer of a direct channel in time");
-        }
+        self.gather(now);
+        self.attempts_timeout(now);
         let unbound = self.links.opened.iter().filter(|(_, opened)| opened.until <= now.monotonic);
         let unbound: Vec<LinkId> = unbound.map(|(link, _)| *link).collect();
         for link in unbound {
@@ -352,12 +285,7 @@ impl Endpoint {
                 self.refuse_link(now, link, opened.peer, "the peer did not say who it is in time");
             }
         }
-        let ended = self.links.bound.iter().filter(|(_, bound)| bound.ends() <= now.monotonic);
-        let ended: Vec<LinkId> = ended.map(|(link, _)| *link).collect();
-        for link in ended {
-            self.out(Output::CloseLink(link));
-            self.forget_link(link);
-        }
+        self.bound_timeout(now);
     }
 
     /// A bound or half-open link said what no honest peer says.
@@ -371,7 +299,7 @@ impl Endpoint {
             self.why_not(opened.peer, "the peer spoke nonsense on the direct channel");
         }
         self.out(Output::CloseLink(link));
-        self.forget_link(link);
+        self.forget_link(now, link);
     }
 
     fn refuse_link(&mut self, now: Now, link: LinkId, peer: PeerId, why: &str) {
@@ -380,36 +308,17 @@ impl Endpoint {
         self.why_not(peer, why);
     }
 
-    fn attempt_failed(&mut self, now: Now, peer: PeerId, why: &str) {
-        self.forget_attempt(peer);
-        self.links.failed(peer, now.monotonic);
-        self.why_not(peer, why);
-    }
-
-    fn forget_attempt(&mut self, peer: PeerId) {
-        if let Some(Attempt { stage: Stage::Agreed { conn, .. }, .. }) = self.links.attempts.remove(&peer) {
-            self.out(Output::Forget(conn));
-        }
-    }
-
     /// The link is gone: what was in flight on it is pending again.
-    fn forget_link(&mut self, link: LinkId) {
+    fn forget_link(&mut self, now: Now, link: LinkId) {
         self.delivery.path_closed(Via::Link(link));
         let Some(bound) = self.links.bound.remove(&link) else { return };
+        self.links.ended_at = now.monotonic;
         let record = self.peers.entry(bound.peer);
         if record.link == Some(link) {
             record.link = None;
             record.why_not_direct =
                 Some("the direct channel ended; the next message makes another".to_owned());
             self.event(Event::Path { peer: bound.peer, path: None, remote: None });
-        }
-    }
-
-    fn why_not(&mut self, peer: PeerId, why: &str) {
-        let record = self.peers.entry(peer);
-        if record.why_not_direct.as_deref() != Some(why) {
-            record.why_not_direct = Some(why.to_owned());
-            self.links.reasons += 1;
         }
     }
 }

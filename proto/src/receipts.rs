@@ -182,6 +182,11 @@ impl Endpoint {
             return self.late_receipt(now, by, row);
         };
         let (id, path, kid) = (item.id, item.path, item.kid);
+        if let Via::Link(link) = via
+            && let Some(since) = self.delivery.in_flight_since(found, via)
+        {
+            self.links.answered(link, now.monotonic.since(since));
+        }
         // The receipt's own path is evidence; the last transmission may have been a copy.
         let came = if let Via::Link(_) = via { Some(PathKind::Direct) } else { path };
         match row.status {

@@ -14,7 +14,8 @@ impl Endpoint {
         if self.uplink.clock_jumped(now) {
             return;
         }
-        self.copy_suspicious(now);
+        self.suspect_silent(now);
+        self.copy_late(now);
         for peer in self.delivery.waiting() {
             self.route_to(now, peer);
         }
@@ -71,17 +72,10 @@ impl Endpoint {
         }
     }
 
-    /// Copies rows to the relay whose direct link has gone quiet.
-    fn copy_suspicious(&mut self, now: Now) {
-        if !self.uplink.is_ready() {
-            return;
-        }
-        for (row, wire) in self.delivery.suspicious(now.monotonic) {
-            let to = self.delivery.item(row).map(|item| item.to);
-            if let Some(link) = to.and_then(|to| self.peers.get(&to)).and_then(|peer| peer.link) {
-                self.links.suspect(link);
-            }
-            if let Some(envelope) = wire {
+    /// Copies rows to the relay that a direct link's peer, though it speaks, has not answered.
+    fn copy_late(&mut self, now: Now) {
+        if self.uplink.is_ready() {
+            for envelope in self.delivery.late(now.monotonic) {
                 self.out(Output::SendUplink(ToCoordinator::Put { envelope }.encode()));
             }
         }

@@ -2,13 +2,12 @@
 //! make a direct channel or to keep their conversations in step. Never kept, never shown.
 //!
 //! {0: kind, 1: nonce16, 2: the offer's nonce, 3: transport, 4: certificate hash, 5: addresses,
-//!  6: generation, 7: lowest unsettled seq} with the fields each kind needs.
-
-use std::net::SocketAddr;
+//!  6: generation, 7: lowest unsettled seq, 8: NAT, 9: consent} with the fields each kind needs.
 
 use crate::canonical::{DecodeError, Value, decode, encode, map};
 use crate::id::{CertHash, ConnId, Generation};
 use crate::limits::{CANDIDATES_MAX, STATEMENT_BYTES_MAX};
+use crate::paths::{Candidate, CandidateKind, Nat, Reach};
 use crate::transcript::hash16;
 
 /// One signalling statement.
@@ -21,9 +20,9 @@ pub enum Signal {
         /// The offerer's certificate.
         cert: CertHash,
         /// Where the offerer is.
-        candidates: Vec<SocketAddr>,
+        reach: Reach,
     },
-    /// Here I am; dial me.
+    /// Here I am; let us find each other.
     Answer {
         /// Random, names the attempt on the answerer's side.
         nonce: [u8; 16],
@@ -32,7 +31,7 @@ pub enum Signal {
         /// The answerer's certificate.
         cert: CertHash,
         /// Where the answerer is.
-        candidates: Vec<SocketAddr>,
+        reach: Reach,
     },
     /// Not now: no direct transport here.
     Decline {
@@ -56,6 +55,13 @@ pub enum Signal {
         /// The lowest seq that may still arrive.
         lowest: u64,
     },
+    /// I learned more of where I am; all of it again.
+    Candidates {
+        /// The sender's nonce of the attempt.
+        nonce: [u8; 16],
+        /// Where the sender is.
+        reach: Reach,
+    },
 }
 
 /// HASH("conn", nonce_i, nonce_r)[0..16]: one attempt, named by both.
@@ -68,20 +74,35 @@ impl Signal {
     pub fn encode(&self) -> Vec<u8> {
         let texts;
         let pairs = match self {
-            Self::Offer { nonce, cert, candidates } => {
-                texts = texts_of(candidates);
-                vec![kind(0), (1, Value::Bytes(nonce)), QUIC, (4, Value::Bytes(&cert.0)), (5, list(&texts))]
+            Self::Offer { nonce, cert, reach } => {
+                texts = texts_of(&reach.candidates);
+                let cert = (4, Value::Bytes(&cert.0));
+                vec![
+                    kind(0),
+                    (1, Value::Bytes(nonce)),
+                    QUIC,
+                    cert,
+                    list(reach, &texts),
+                    nat(reach),
+                    consent(reach),
+                ]
             }
-            Self::Answer { nonce, offer, cert, candidates } => {
-                texts = texts_of(candidates);
+            Self::Answer { nonce, offer, cert, reach } => {
+                texts = texts_of(&reach.candidates);
                 vec![
                     kind(1),
                     (1, Value::Bytes(nonce)),
                     (2, Value::Bytes(offer)),
                     QUIC,
                     (4, Value::Bytes(&cert.0)),
-                    (5, list(&texts)),
+                    list(reach, &texts),
+                    nat(reach),
+                    consent(reach),
                 ]
+            }
+            Self::Candidates { nonce, reach } => {
+                texts = texts_of(&reach.candidates);
+                vec![kind(6), (1, Value::Bytes(nonce)), list(reach, &texts), nat(reach), consent(reach)]
             }
             Self::Decline { offer } => vec![kind(2), (2, Value::Bytes(offer))],
             Self::Echo { nonce } => vec![kind(3), (1, Value::Bytes(nonce))],
@@ -101,14 +122,19 @@ impl Signal {
                 let nonce = fields.take(1)?.array()?;
                 quic(&fields.take(3)?)?;
                 let cert = CertHash(fields.take(4)?.array()?);
-                Self::Offer { nonce, cert, candidates: candidates(fields.take(5)?)? }
+                Self::Offer { nonce, cert, reach: reach(fields.take(5)?, fields.take(8)?, &fields.take(9)?)? }
             }
             1 => {
                 let nonce = fields.take(1)?.array()?;
                 let offer = fields.take(2)?.array()?;
                 quic(&fields.take(3)?)?;
                 let cert = CertHash(fields.take(4)?.array()?);
-                Self::Answer { nonce, offer, cert, candidates: candidates(fields.take(5)?)? }
+                Self::Answer {
+                    nonce,
+                    offer,
+                    cert,
+                    reach: reach(fields.take(5)?, fields.take(8)?, &fields.take(9)?)?,
+                }
             }
             2 => Self::Decline { offer: fields.take(2)?.array()? },
             3 => Self::Echo { nonce: fields.take(1)?.array()? },
@@ -116,6 +142,10 @@ impl Signal {
             5 => Self::Settled {
                 generation: Generation(fields.take(6)?.array()?),
                 lowest: fields.take(7)?.uint()?,
+            },
+            6 => Self::Candidates {
+                nonce: fields.take(1)?.array()?,
+                reach: reach(fields.take(5)?, fields.take(8)?, &fields.take(9)?)?,
             },
             _ => return Err(DecodeError::Type),
         };
@@ -134,20 +164,46 @@ fn quic(transport: &Value<'_>) -> Result<(), DecodeError> {
     if transport.text()? == "quic" { Ok(()) } else { Err(DecodeError::Type) }
 }
 
-fn texts_of(candidates: &[SocketAddr]) -> Vec<String> {
-    candidates.iter().take(CANDIDATES_MAX).map(ToString::to_string).collect()
+fn texts_of(candidates: &[Candidate]) -> Vec<String> {
+    candidates.iter().take(CANDIDATES_MAX).map(|candidate| candidate.addr.to_string()).collect()
 }
 
-fn list(texts: &[String]) -> Value<'_> {
-    Value::Array(texts.iter().map(|text| Value::Text(text)).collect())
+/// [[kind, address]…].
+fn list<'a>(reach: &Reach, texts: &'a [String]) -> (u64, Value<'a>) {
+    let pairs =
+        reach.candidates.iter().zip(texts).map(|(candidate, text)| {
+            Value::Array(vec![Value::Uint(candidate.kind as u64), Value::Text(text)])
+        });
+    (5, Value::Array(pairs.collect()))
 }
 
-fn candidates(value: Value<'_>) -> Result<Vec<SocketAddr>, DecodeError> {
-    let items = value.items()?;
+fn nat<'a>(reach: &Reach) -> (u64, Value<'a>) {
+    (8, reach.nat.to_value())
+}
+
+fn consent<'a>(reach: &Reach) -> (u64, Value<'a>) {
+    (9, Value::Bool(reach.birthday))
+}
+
+fn reach(candidates: Value<'_>, nat: Value<'_>, consent: &Value<'_>) -> Result<Reach, DecodeError> {
+    let items = candidates.items()?;
     if items.len() > CANDIDATES_MAX {
         return Err(DecodeError::Size);
     }
-    items.iter().map(|item| item.text()?.parse().map_err(|_| DecodeError::Type)).collect()
+    let candidates = items.into_iter().map(candidate).collect::<Result<_, _>>()?;
+    let Value::Bool(birthday) = *consent else { return Err(DecodeError::Type) };
+    Ok(Reach { candidates, nat: Nat::from_value(nat)?, birthday })
+}
+
+fn candidate(value: Value<'_>) -> Result<Candidate, DecodeError> {
+    let [kind, addr] = value.tuple()?;
+    let kind = match kind.uint()? {
+        0 => CandidateKind::Host,
+        1 => CandidateKind::Reflexive,
+        2 => CandidateKind::Mapped,
+        _ => return Err(DecodeError::Type),
+    };
+    Ok(Candidate { kind, addr: addr.text()?.parse().map_err(|_| DecodeError::Type)? })
 }
 
 #[cfg(test)]
@@ -155,17 +211,29 @@ mod tests {
     use super::Signal;
     use crate::canonical::DecodeError;
     use crate::id::{CertHash, Generation};
+    use crate::paths::{Candidate, CandidateKind, Mapping, Nat, Ports, Reach};
+
+    fn reach(addrs: &[&str]) -> Reach {
+        let kinds = [CandidateKind::Reflexive, CandidateKind::Host, CandidateKind::Mapped];
+        let candidates = addrs
+            .iter()
+            .zip(kinds.into_iter().cycle())
+            .map(|(addr, kind)| Candidate { kind, addr: addr.parse().unwrap() });
+        let nat = Nat { mapping: Mapping::AddressDependent, ports: Ports::Sequential { step: 2 } };
+        Reach { candidates: candidates.collect(), nat, birthday: true }
+    }
 
     #[test]
     fn every_signal_reads_back_as_written() {
-        let candidates = vec!["127.0.0.1:7".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap()];
+        let reach = reach(&["127.0.0.1:7", "[2001:db8::1]:9", "192.0.2.1:8"]);
         for signal in [
-            Signal::Offer { nonce: [1; 16], cert: CertHash([2; 32]), candidates: candidates.clone() },
-            Signal::Answer { nonce: [1; 16], offer: [3; 16], cert: CertHash([2; 32]), candidates },
+            Signal::Offer { nonce: [1; 16], cert: CertHash([2; 32]), reach: reach.clone() },
+            Signal::Answer { nonce: [1; 16], offer: [3; 16], cert: CertHash([2; 32]), reach: reach.clone() },
             Signal::Decline { offer: [3; 16] },
             Signal::Echo { nonce: [1; 16] },
             Signal::EchoReply { nonce: [1; 16] },
             Signal::Settled { generation: Generation([4; 8]), lowest: 5 },
+            Signal::Candidates { nonce: [1; 16], reach },
         ] {
             assert_eq!(Signal::decode(&signal.encode()), Ok(signal));
         }
@@ -173,12 +241,20 @@ mod tests {
 
     #[test]
     fn a_flood_of_addresses_is_refused() {
-        let many = vec!["192.0.2.1:7".parse().unwrap(); 40];
-        let sent = Signal::Offer { nonce: [1; 16], cert: CertHash([2; 32]), candidates: many };
-        let Ok(Signal::Offer { candidates, .. }) = Signal::decode(&sent.encode()) else { panic!("an offer") };
-        assert_eq!(candidates.len(), 16);
-        let item = |text| super::Value::Text(text);
-        let flood = super::Value::Array(vec![item("192.0.2.1:7"); 17]);
-        assert_eq!(super::candidates(flood), Err(DecodeError::Size));
+        let sent = Signal::Candidates { nonce: [1; 16], reach: reach(&["192.0.2.1:7"; 40]) };
+        let Ok(Signal::Candidates { reach, .. }) = Signal::decode(&sent.encode()) else { panic!("its own") };
+        assert_eq!(reach.candidates.len(), 16);
+        let item = super::Value::Array(vec![super::Value::Uint(0), super::Value::Text("192.0.2.1:7")]);
+        let flood = super::Value::Array(vec![item; 17]);
+        assert_eq!(
+            super::reach(flood, Nat::default().to_value(), &super::Value::Bool(true)),
+            Err(DecodeError::Size)
+        );
+    }
+
+    #[test]
+    fn nobody_announces_what_only_a_check_can_learn() {
+        let learned = super::Value::Array(vec![super::Value::Uint(3), super::Value::Text("192.0.2.1:7")]);
+        assert_eq!(super::candidate(learned), Err(DecodeError::Type));
     }
 }

@@ -1,5 +1,6 @@
 //! Between a node's machine and the network: what it does after a commit, and what reaches it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,18 @@ use crate::mutant::Mutant;
 use crate::network::{Place, Purpose, StreamId};
 use crate::queue::{Carried, Event};
 use crate::world::World;
+
+/// Where a node's socket is: all of them on one machine.
+pub(super) fn address_of(node: usize) -> SocketAddr {
+    let port = FIRST_PORT + u16::try_from(node).expect("a world has fewer nodes than ports");
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+fn node_at(address: SocketAddr) -> Option<usize> {
+    address.port().checked_sub(FIRST_PORT).map(usize::from)
+}
+
+const FIRST_PORT: u16 = 10_000;
 
 /// How soon a reader that was woken looks.
 const READER_WAKES: Duration = Duration::from_millis(20);
@@ -74,7 +87,15 @@ impl World {
                     process.expecting.insert(conn, peer_cert);
                 }
             }
-            Output::Dial { conn, peer_cert, candidates: _ } => {
+            Output::SendDatagram { socket: _, to, datagram, ttl: _ } => {
+                self.send_datagram(node, to, datagram)
+            }
+            // Without NATs there is nothing to guess at: none are opened.
+            Output::OpenSockets { conn, count: _ } => {
+                self.node_input(node, Input::SocketsOpened { conn, sockets: Vec::new() });
+            }
+            Output::CloseSockets(_) => {}
+            Output::Dial { conn, peer_cert, socket: _, candidates: _ } => {
                 let life = self.nodes[node].life;
                 self.queue.after(Duration::ZERO, Event::NodeDials { node, life, conn, peer_cert });
             }
@@ -229,6 +250,18 @@ impl World {
         let Some(peer) = self.by_cert.get(&peer_cert).copied() else { return };
         let purpose = Purpose::Direct { conn, certs: [process.cert, peer_cert] };
         self.network.connect(&mut self.queue, purpose, [Place::Node(node), Place::Node(peer)]);
+    }
+
+    /// A STUN datagram, from one node's only address to another's.
+    fn send_datagram(&mut self, node: usize, to: SocketAddr, datagram: Bytes) {
+        let Some(peer) = node_at(to).filter(|peer| *peer < self.nodes.len()) else { return };
+        if self.no_direct > 0 || !self.is_reachable(node, peer) {
+            return;
+        }
+        let Some(delay) = self.network.datagram(Place::Node(node), Place::Node(peer)) else { return };
+        let input = Input::Datagram { socket: 0, from: address_of(node), datagram };
+        let life = self.nodes[peer].life;
+        self.queue.after(delay, Event::NodeHears { node: peer, life, input });
     }
 
     /// A connection attempt reaches the other side.

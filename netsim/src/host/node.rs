@@ -256,9 +256,8 @@ impl World {
     fn announce(&mut self, node: usize) {
         let Some(process) = &self.nodes[node].process else { return };
         let cert = process.cert;
-        let last = u16::try_from(node).expect("a world has fewer nodes than ports");
-        let candidate = std::net::SocketAddr::from(([127, 0, 0, 1], 10_000 + last));
-        self.node_input(node, Input::DirectReady { cert, candidates: vec![candidate] });
+        let candidates = vec![super::act::address_of(node)];
+        self.node_input(node, Input::DirectReady { cert, candidates, stun: Vec::new() });
     }
 
     fn settings(&self, node: usize, reopened: u32) -> Settings {

@@ -10,6 +10,7 @@ use peerloom_proto::endpoint::{
     SentRow, Settings,
 };
 use peerloom_proto::limits::FRAME_BYTES_MAX;
+use peerloom_proto::stun::StunMessage;
 use peerloom_proto::wire::{OnLink, SignedBytes, ToCoordinator, ToNode};
 use peerloom_proto::{
     BindTransport, BoxSecretKey, CertHash, Channel, ConnId, Fingerprint, Generation, Header, Hello,
@@ -80,7 +81,8 @@ impl Bob {
         let mut bob =
             Self { endpoint: Endpoint::new(settings, now), since: Duration::ZERO, counter: 0, hello: None };
         let candidates = vec!["192.0.2.1:7".parse().expect("an address")];
-        bob.batch([Input::DirectReady { cert: CertHash([9; 32]), candidates }, Input::Timeout]);
+        let stun = vec![STUN.parse().expect("an address")];
+        bob.batch([Input::DirectReady { cert: CertHash([9; 32]), candidates, stun }, Input::Timeout]);
         bob.welcome();
         bob.frame(&ToNode::Presence { complete: true, peers: vec![(VECTORS.alice.id(), true)] });
         bob
@@ -88,7 +90,7 @@ impl Bob {
 
     /// One thing that happens to a node.
     fn suffer(&mut self, what: u8, chunk: &[u8]) {
-        match what % 12 {
+        match what % 13 {
             0 => self.batch([Input::UplinkFrame(Bytes::copy_from_slice(chunk))]),
             1 => self.deliver(chunk, Carrier::Uplink),
             2 => self.deliver(chunk, Carrier::Link),
@@ -100,6 +102,11 @@ impl Bob {
             8 => self.batch([Input::UplinkClosed(String::new())]),
             9 => self.welcome(),
             10 => self.open_link(chunk),
+            11 => self.batch([Input::Datagram {
+                socket: 0,
+                from: STUN.parse().expect("an address"),
+                datagram: Bytes::copy_from_slice(chunk),
+            }]),
             _ => self.batch([
                 Input::LinkClosed(LINK),
                 Input::Request { token: 1, request: Request::Ping(VECTORS.alice.id()) },
@@ -133,11 +140,16 @@ impl Bob {
                 Output::Write(_) | Output::LookupSent { .. } | Output::LookupSeen(_) | Output::Load(_) => {
                     unreachable!("no act of a batch")
                 }
+                Output::SendDatagram { datagram, .. } => {
+                    assert!(StunMessage::parse(&datagram).is_some(), "a well-formed datagram");
+                }
                 Output::ConnectUplink
                 | Output::CloseUplink(_)
                 | Output::CloseLink(_)
                 | Output::Expect { .. }
                 | Output::Dial { .. }
+                | Output::OpenSockets { .. }
+                | Output::CloseSockets(_)
                 | Output::Forget(_)
                 | Output::Reply(..)
                 | Output::Event(_) => {}
@@ -326,3 +338,6 @@ pub(crate) fn empty_receipt() -> Vec<u8> {
 pub(crate) fn no_signature(stmt: Vec<u8>) -> SignedBytes {
     SignedBytes { stmt: stmt.into(), sig: Signature([1; 64]) }
 }
+
+/// The server Bob asks where he is.
+const STUN: &str = "198.51.100.1:3478";

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use peerloom_proto::paths::{Candidate, CandidateKind, Mapping, Nat, Ports, Reach};
 use peerloom_proto::wire::{OnLink, ToCoordinator, ToNode};
 use peerloom_proto::{
     Body, BoxSecretKey, CertHash, EnvHash, Generation, InviteLookup, Message, MessageId, Place, Revoke,
@@ -98,15 +99,21 @@ fn body(place: Option<(u64, u64)>) -> Vec<u8> {
 }
 
 fn signals() -> Vec<Vec<u8>> {
-    let candidates = vec!["192.0.2.7:7".parse().expect("v4"), "[2001:db8::1]:9".parse().expect("v6")];
+    let candidates = [
+        Candidate { kind: CandidateKind::Reflexive, addr: "192.0.2.7:7".parse().expect("v4") },
+        Candidate { kind: CandidateKind::Host, addr: "[2001:db8::1]:9".parse().expect("v6") },
+    ];
+    let nat = Nat { mapping: Mapping::AddressDependent, ports: Ports::Block { first: 1, last: 9 } };
+    let reach = Reach { candidates: candidates.to_vec(), nat, birthday: true };
     let (nonce, offer, cert) = ([1; 16], [2; 16], CertHash([8; 32]));
     let all = [
-        Signal::Offer { nonce, cert, candidates: candidates.clone() },
-        Signal::Answer { nonce, offer, cert, candidates },
+        Signal::Offer { nonce, cert, reach: reach.clone() },
+        Signal::Answer { nonce, offer, cert, reach: reach.clone() },
         Signal::Decline { offer },
         Signal::Echo { nonce },
         Signal::EchoReply { nonce },
         Signal::Settled { generation: Generation([2; 8]), lowest: 9 },
+        Signal::Candidates { nonce, reach },
     ];
     all.iter().map(Signal::encode).collect()
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Delivery, SUSPICION, Stage, Via};
+use super::{Delivery, LATE, Stage, Via};
 use crate::endpoint::{PathKind, Row};
 use crate::id::{EnvHash, Kid};
 use crate::limits::CLOCK_SKEW_MAX;
@@ -20,7 +20,7 @@ impl Delivery {
         }
         item.stage = Stage::InFlight { via, since: now, copied: false };
         item.path = Some(path);
-        self.flights.insert((now, row));
+        self.flights.entry(via).or_default().insert((now, row));
         let window = self.windows.entry(via).or_default();
         window.messages += 1;
         window.bytes += item.size;
@@ -96,51 +96,68 @@ impl Delivery {
 
     /// A path is gone: what was in flight on it is pending again.
     pub(crate) fn path_closed(&mut self, via: Via) {
-        let rows: Vec<Row> = self
-            .flights
-            .iter()
-            .filter(|(_, row)| matches!(self.rows[row].stage, Stage::InFlight { via: on, .. } if on == via))
-            .map(|(_, row)| *row)
-            .collect();
+        let rows: Vec<Row> = self.flights.get(&via).into_iter().flatten().map(|(_, row)| *row).collect();
         for row in rows {
             self.give_back(row);
         }
         self.windows.remove(&via);
     }
 
-    /// Rows on direct links that nobody has answered for [`SUSPICION`]; each is named once.
-    pub(crate) fn suspicious(&mut self, now: Monotonic) -> Vec<(Row, Option<Bytes>)> {
-        let before = now - SUSPICION;
-        let rows: Vec<Row> =
-            self.flights.iter().take_while(|(since, _)| *since <= before).map(|(_, row)| *row).collect();
-        let mut named = Vec::new();
-        for row in rows {
-            let Some(item) = self.rows.get_mut(&row) else { continue };
-            if let Stage::InFlight { via: Via::Link(_), copied, .. } = &mut item.stage
-                && !*copied
-            {
-                *copied = true;
-                named.push((row, item.wire.clone()));
-            }
-        }
-        named
+    /// Since when the oldest row in flight on a path is.
+    pub(crate) fn oldest_on(&self, via: Via) -> Option<Monotonic> {
+        self.flights.get(&via)?.first().map(|(since, _)| *since)
     }
 
-    /// When [`suspicious`](Self::suspicious) may next name a row.
-    pub(crate) fn suspicion_at(&self) -> Option<Monotonic> {
-        self.flights
-            .iter()
-            .find(|(_, row)| {
-                matches!(self.rows[row].stage, Stage::InFlight { via: Via::Link(_), copied: false, .. })
-            })
-            .map(|(since, _)| *since + SUSPICION)
+    /// Since when `row` is in flight on `via`, if it is.
+    pub(crate) fn in_flight_since(&self, row: Row, via: Via) -> Option<Monotonic> {
+        match self.rows.get(&row)?.stage {
+            Stage::InFlight { via: on, since, .. } if on == via => Some(since),
+            Stage::InFlight { .. } | Stage::Pending | Stage::Accepted => None,
+        }
+    }
+
+    /// What is in flight on `via`, to be sent another way too; each row once.
+    pub(crate) fn copies_of(&mut self, via: Via) -> Vec<Bytes> {
+        let rows: Vec<Row> = self.flights.get(&via).into_iter().flatten().map(|(_, row)| *row).collect();
+        rows.into_iter().filter_map(|row| self.copy(row)).collect()
+    }
+
+    /// Rows on direct links that nobody has answered for [`LATE`], to be sent another way too; each
+    /// once.
+    pub(crate) fn late(&mut self, now: Monotonic) -> Vec<Bytes> {
+        let before = now - LATE;
+        let links = self.flights.iter().filter(|(via, _)| matches!(via, Via::Link(_)));
+        let late = links.flat_map(|(_, rows)| rows.iter().take_while(|(since, _)| *since <= before));
+        let rows: Vec<Row> = late.map(|(_, row)| *row).collect();
+        rows.into_iter().filter_map(|row| self.copy(row)).collect()
+    }
+
+    fn copy(&mut self, row: Row) -> Option<Bytes> {
+        let item = self.rows.get_mut(&row)?;
+        let Stage::InFlight { copied, .. } = &mut item.stage else { return None };
+        if std::mem::replace(copied, true) { None } else { item.wire.clone() }
+    }
+
+    /// When [`late`](Self::late) may next name a row.
+    pub(crate) fn late_at(&self) -> Option<Monotonic> {
+        let uncopied = |(_, row): &&(Monotonic, Row)| {
+            matches!(self.rows[row].stage, Stage::InFlight { copied: false, .. })
+        };
+        let links = self.flights.iter().filter(|(via, _)| matches!(via, Via::Link(_)));
+        let oldest = links.filter_map(|(_, rows)| rows.iter().find(uncopied));
+        oldest.map(|(since, _)| *since + LATE).min()
     }
 
     /// Takes a row out of its path's window.
     pub(super) fn land(&mut self, row: Row) {
         let Some(item) = self.rows.get(&row) else { return };
         let Stage::InFlight { via, since, .. } = item.stage else { return };
-        self.flights.remove(&(since, row));
+        if let Some(flights) = self.flights.get_mut(&via) {
+            flights.remove(&(since, row));
+            if flights.is_empty() {
+                self.flights.remove(&via);
+            }
+        }
         if let Some(window) = self.windows.get_mut(&via) {
             window.messages = window.messages.saturating_sub(1);
             window.bytes = window.bytes.saturating_sub(item.size);

@@ -100,18 +100,31 @@ fn a_row_sealed_again_in_flight_leaves_its_window_as_it_entered() {
 }
 
 #[test]
-fn a_quiet_link_is_suspected_once_a_row_and_a_quiet_uplink_never() {
+fn a_row_that_a_link_does_not_answer_is_copied_once_and_one_on_the_uplink_never() {
     let mut delivery = Delivery::default();
     delivery.add(&row(1, 10));
     transmit(&mut delivery, LINK, 100);
     delivery.add(&row(2, 10));
     transmit(&mut delivery, Via::Uplink, 100);
-    assert_eq!(delivery.suspicion_at(), Some(at(100) + SUSPICION));
-    assert!(delivery.suspicious(at(99) + SUSPICION).is_empty());
-    let named: Vec<Row> = delivery.suspicious(at(100) + SUSPICION).into_iter().map(|(row, _)| row).collect();
-    assert_eq!(named, [1]);
-    assert!(delivery.suspicious(at(101) + SUSPICION).is_empty());
-    assert_eq!(delivery.suspicion_at(), None);
+    assert_eq!(delivery.oldest_on(LINK), Some(at(100)));
+    assert_eq!(delivery.late_at(), Some(at(100) + LATE));
+    assert_eq!(delivery.late(at(99) + LATE).len(), 0);
+    assert_eq!(delivery.late(at(100) + LATE).len(), 1);
+    assert_eq!(delivery.late(at(101) + LATE).len(), 0);
+    assert_eq!(delivery.late_at(), None);
+}
+
+#[test]
+fn what_a_silent_link_holds_is_copied_at_once_and_not_again_when_it_is_late() {
+    let mut delivery = Delivery::default();
+    for number in 1..4 {
+        delivery.add(&row(number, 10));
+        transmit(&mut delivery, LINK, 100);
+    }
+    assert_eq!(delivery.copies_of(LINK).len(), 3);
+    assert_eq!(delivery.copies_of(LINK).len(), 0);
+    assert_eq!(delivery.late(at(100) + LATE).len(), 0);
+    assert_eq!(delivery.oldest_on(LINK), Some(at(100)), "they are still owed an answer");
 }
 
 #[test]

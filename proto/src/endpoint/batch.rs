@@ -113,6 +113,9 @@ impl Batch {
                 | Output::CloseLink(_)
                 | Output::Expect { .. }
                 | Output::Dial { .. }
+                | Output::SendDatagram { .. }
+                | Output::OpenSockets { .. }
+                | Output::CloseSockets(_)
                 | Output::Forget(_)
                 | Output::Reply(..)
                 | Output::Event(_)) => self.acts.push(act),

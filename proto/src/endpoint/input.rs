@@ -61,12 +61,35 @@ pub enum Input {
     /// A dial gave no link. The text is for people.
     DialFailed(ConnId, String),
     /// The host can make direct links: under this certificate, reachable at these addresses, the
-    /// most useful first. Said again whenever they change.
+    /// most useful first. Said again whenever they change: at once when one is lost, within 250 ms
+    /// when one is gained.
     DirectReady {
         /// Hash of this process's certificate.
         cert: CertHash,
-        /// Own addresses.
+        /// Own addresses with the port of socket 0; what a port mapping gave stands among them.
         candidates: Vec<SocketAddr>,
+        /// STUN servers, resolved: the coordinator's ports first. Empty where there are none.
+        stun: Vec<SocketAddr>,
+    },
+    /// A STUN-shaped datagram (RFC 9443: first two bits zero, the magic cookie) came in on one of
+    /// this node's sockets. An IPv4 address is never written as an IPv6 one.
+    Datagram {
+        /// The socket it came in on; 0 is the main one, which also carries QUIC.
+        socket: u16,
+        /// Who sent it, as this machine saw it.
+        from: SocketAddr,
+        /// The whole datagram, at most [`DATAGRAM_BYTES_MAX`](crate::limits::DATAGRAM_BYTES_MAX).
+        datagram: Bytes,
+    },
+    /// The machine slept: its boot clock went on for more than five seconds without its monotonic
+    /// one. Every mapping and link is in doubt.
+    Woke,
+    /// The answer to [`Output::OpenSockets`]: as many as could be opened, perhaps none.
+    SocketsOpened {
+        /// The attempt they were opened for.
+        conn: ConnId,
+        /// The host's names for them, never 0 and never one that is in use.
+        sockets: Vec<u16>,
     },
     /// The store's answer to [`Output::Load`]: whole rows, those that still exist.
     Loaded(Vec<OutboxRow>),

@@ -36,7 +36,7 @@ pub enum Output {
     SendLink(LinkId, Bytes),
     /// Close a link.
     CloseLink(LinkId),
-    /// Let this certificate in for this attempt until then.
+    /// Let this certificate in for this attempt, on whichever socket it comes.
     Expect {
         /// The attempt.
         conn: ConnId,
@@ -49,9 +49,34 @@ pub enum Output {
         conn: ConnId,
         /// The only certificate to accept.
         peer_cert: CertHash,
-        /// Where it may be.
+        /// The socket to dial from: 0, or the one that got through. A socket that is dialled from
+        /// or accepted on belongs to its link until that ends, whatever [`CloseSockets`](Self::CloseSockets) says.
+        socket: u16,
+        /// Where it is: the proven address first.
         candidates: Vec<SocketAddr>,
     },
+    /// Send a STUN datagram. One that cannot be sent is dropped, as the network would.
+    SendDatagram {
+        /// From which socket; 0 is the main one.
+        socket: u16,
+        /// To whom.
+        to: SocketAddr,
+        /// The datagram.
+        datagram: Bytes,
+        /// Hops it may take: enough to open this side's NAT, too few to reach the other. None is
+        /// the system's default.
+        ttl: Option<u8>,
+    },
+    /// Open up to `count` further UDP sockets on any ports, for one attempt; answer with
+    /// [`Input::SocketsOpened`]. They accept and dial as socket 0 does.
+    OpenSockets {
+        /// The attempt.
+        conn: ConnId,
+        /// How many.
+        count: u16,
+    },
+    /// Close these sockets, but for those that carry a link.
+    CloseSockets(Vec<u16>),
     /// Forget an attempt.
     Forget(ConnId),
     /// Answer a program.

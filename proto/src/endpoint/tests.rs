@@ -2,6 +2,7 @@
 
 mod coordinator;
 mod disk;
+mod failover;
 mod faults;
 mod ids;
 mod membership;
@@ -9,6 +10,7 @@ mod mesh;
 mod order;
 mod paths;
 mod prekeys;
+mod punch;
 mod random;
 mod uplink;
 mod world;

@@ -128,6 +128,7 @@ impl Endpoint {
                 self.event(Event::Presence { peer, online });
             }
             if online {
+                self.links.revive(&peer);
                 self.tell_settled(now, peer);
             }
             if online && self.delivery.is_open(&peer) {

@@ -2,17 +2,24 @@
 //! one virtual clock. Everything happens in one order; nothing sleeps.
 
 mod host;
+mod network;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+
+use network::Place;
+pub(super) use network::Site;
 
 use super::coordinator::{Coordinator, Socket};
 use super::disk::Disk;
 use super::mesh::{COORDINATOR, EXPORTER, T0, cert, key, log_of, origin, settings};
 use crate::body::Message;
-use crate::endpoint::{Endpoint, Event, HeldPrekey, Input, LinkId, OutboxState, Reply, Request, Send, Token};
+use crate::endpoint::{
+    Endpoint, Event, HeldPrekey, Input, LinkId, OpenedLink, OutboxState, Reply, Request, Send, Token,
+};
 use crate::envelope::Priority;
 use crate::id::{CertHash, ConnId, MessageId, PeerId};
 use crate::key::{BoxSecretKey, IdentityKey};
@@ -70,9 +77,19 @@ enum Happening {
     ToCoordinator(Socket, Bytes),
     ToNode(Socket, ToNode),
     UplinkClosed(Socket),
-    Dialled { node: usize, life: u8, conn: ConnId, peer_cert: CertHash },
+    Dialled { node: usize, life: u8, dial: Dial },
+    Accepted { node: usize, life: u8, opened: OpenedLink },
+    Datagram { from: SocketAddr, to: SocketAddr, bytes: Bytes },
     LinkFrame(LinkId, Bytes),
     LinkClosed { node: usize, life: u8, link: LinkId },
+}
+
+#[derive(Debug)]
+struct Dial {
+    conn: ConnId,
+    peer_cert: CertHash,
+    socket: u16,
+    candidates: Vec<SocketAddr>,
 }
 
 /// One end of a direct link.
@@ -91,6 +108,19 @@ pub(super) struct World {
     /// Envelopes seen on direct links.
     pub(super) linked: Vec<(MessageId, Bytes)>,
     pub(super) links_made: u64,
+    /// One way to the coordinator.
+    pub(super) relay_delay: Duration,
+    /// One way between two nodes.
+    pub(super) link_delay: Duration,
+    /// Every so manieth datagram is lost.
+    pub(super) lose_every: Option<u64>,
+    /// The network swallows what goes to a port that a NAT did not announce.
+    pub(super) guesses_miss: bool,
+    /// Datagrams sent.
+    pub(super) datagrams: u64,
+    /// Further sockets of each node.
+    pub(super) sockets_open: Vec<Vec<u16>>,
+    places: Vec<Place>,
     clock: Duration,
     happenings: BTreeMap<(Duration, u64), Happening>,
     order: u64,
@@ -105,6 +135,17 @@ impl World {
     pub(super) fn new(count: u8, direct: Direct) -> Self {
         let mut world = Self::asleep(count, direct);
         (0..usize::from(count)).for_each(|node| world.start(node));
+        world.settle();
+        world
+    }
+
+    /// Two members, each behind its NAT, `delay` apart by relay and directly.
+    pub(super) fn behind(sites: [Site; 2], delay: Duration) -> Self {
+        let mut world = Self::asleep(2, Direct::Works);
+        world.relay_delay = delay / 2;
+        world.link_delay = delay;
+        world.places = sites.iter().enumerate().map(|(node, site)| Place::new(node, *site)).collect();
+        (0..2).for_each(|node| world.start(node));
         world.settle();
         world
     }
@@ -142,6 +183,13 @@ impl World {
             exporter_of_dialler: EXPORTER,
             linked: Vec::new(),
             links_made: 0,
+            relay_delay: RELAY_DELAY,
+            link_delay: LINK_DELAY,
+            lose_every: None,
+            guesses_miss: false,
+            datagrams: 0,
+            sockets_open: vec![Vec::new(); usize::from(count)],
+            places: (0..usize::from(count)).map(|node| Place::new(node, Site::SameMachine)).collect(),
             clock: Duration::from_secs(1),
             happenings: BTreeMap::new(),
             order: 0,
@@ -210,13 +258,35 @@ impl World {
     /// Switches a node on; what it knows is what its disk holds.
     pub(super) fn start(&mut self, node: usize) {
         let now = self.now(node);
-        let candidate = format!("127.0.0.1:{}", 7000 + node).parse().expect("an address");
         let it = &mut self.nodes[node];
         it.life += 1;
         let place = u8::try_from(node).expect("few nodes");
         it.endpoint = Endpoint::new(settings(place, it.life, &it.disk), now);
         it.running = true;
-        it.inputs.push_back(Input::DirectReady { cert: cert(node), candidates: vec![candidate] });
+        self.tell_place(node);
+    }
+
+    /// The host says where it is.
+    fn tell_place(&mut self, node: usize) {
+        let place = &self.places[node];
+        let (candidates, stun) = (vec![place.host()], place.stun());
+        self.nodes[node].inputs.push_back(Input::DirectReady { cert: cert(node), candidates, stun });
+    }
+
+    /// A node's machine slept.
+    pub(super) fn wake(&mut self, node: usize) {
+        self.nodes[node].inputs.push_back(Input::Woke);
+    }
+
+    /// A node's NAT gets another address, of which nobody tells the node.
+    pub(super) fn renumber_outside(&mut self, node: usize) {
+        self.places[node].renumber_outside();
+    }
+
+    /// A node moves to another network of the same kind.
+    pub(super) fn renumber(&mut self, node: usize) {
+        self.places[node].renumber();
+        self.tell_place(node);
     }
 
     /// Switches a node off between two batches.

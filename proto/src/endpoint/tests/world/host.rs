@@ -4,11 +4,10 @@ use bytes::Bytes;
 
 use super::super::coordinator::Act;
 use super::super::mesh::{EXPORTER, cert};
-use super::{Crash, Direct, Half, Happening, LINK_DELAY, RELAY_DELAY, World};
+use super::{Crash, Dial, Direct, Half, Happening, World};
 use crate::bind::BindTransport;
 use crate::endpoint::{Batch, Input, LinkId, OpenedLink, Output};
 use crate::envelope::UnverifiedEnvelope;
-use crate::id::{CertHash, ConnId};
 use crate::wire::OnLink;
 
 impl World {
@@ -41,11 +40,17 @@ impl World {
                     self.nodes[node].inputs.push_back(Input::UplinkClosed("connection lost".to_owned()));
                 }
             }
-            Happening::Dialled { node, life, conn, peer_cert } => {
+            Happening::Dialled { node, life, dial } => {
                 if self.nodes[node].life == life && self.nodes[node].running {
-                    self.dialled(node, conn, peer_cert);
+                    self.dialled(node, dial);
                 }
             }
+            Happening::Accepted { node, life, opened } => {
+                if self.nodes[node].life == life && self.nodes[node].running {
+                    self.nodes[node].inputs.push_back(Input::LinkOpened(opened));
+                }
+            }
+            Happening::Datagram { from, to, bytes } => self.datagram(from, to, bytes),
             Happening::LinkFrame(link, frame) => {
                 if let Some(half) = self.links.get(&link) {
                     self.nodes[half.node].inputs.push_back(Input::LinkFrame(link, frame));
@@ -59,31 +64,37 @@ impl World {
         }
     }
 
-    fn dialled(&mut self, node: usize, conn: ConnId, peer_cert: CertHash) {
-        let peer = (0..self.nodes.len()).find(|peer| cert(*peer) == peer_cert).expect("a known certificate");
-        let expects = self.nodes[peer].running && self.nodes[peer].expecting.get(&conn) == Some(&cert(node));
-        if self.direct == Direct::Blocked || !expects {
+    fn dialled(&mut self, node: usize, dial: Dial) {
+        let Dial { conn, peer_cert, socket, candidates } = dial;
+        let reached = self.handshake(node, socket, &candidates, peer_cert).filter(|(peer, _)| {
+            self.direct != Direct::Blocked
+                && self.nodes[*peer].running
+                && self.nodes[*peer].expecting.get(&conn) == Some(&cert(node))
+        });
+        let Some((peer, remote)) = reached else {
             let why = "no answer".to_owned();
             return self.nodes[node].inputs.push_back(Input::DialFailed(conn, why));
-        }
+        };
         self.nodes[peer].expecting.remove(&conn);
         let (here, there) = (self.fresh(), self.fresh());
         self.links.insert(here, Half { node, other: there });
         self.links.insert(there, Half { node: peer, other: here });
         self.links_made += 1;
-        for (link, at, other, dialled) in [(here, node, peer, true), (there, peer, node, false)] {
-            let opened = OpenedLink {
-                link,
-                conn,
-                dialled,
-                transport: BindTransport::Quic,
-                local_cert: cert(at),
-                peer_cert: cert(other),
-                exporter: if dialled { self.exporter_of_dialler } else { EXPORTER },
-                remote: format!("127.0.0.1:{}", 7000 + other),
-            };
-            self.nodes[at].inputs.push_back(Input::LinkOpened(opened));
-        }
+        let opened = |link, at, other, dialled, exporter| OpenedLink {
+            link,
+            conn,
+            dialled,
+            transport: BindTransport::Quic,
+            local_cert: cert(at),
+            peer_cert: cert(other),
+            exporter,
+            remote: remote.to_string(),
+        };
+        let ours = opened(here, node, peer, true, self.exporter_of_dialler);
+        let opened = opened(there, peer, node, false, EXPORTER);
+        self.nodes[node].inputs.push_back(Input::LinkOpened(ours));
+        let life = self.nodes[peer].life;
+        self.at(self.link_delay, Happening::Accepted { node: peer, life, opened });
     }
 
     /// Both ends are gone; the other one is told.
@@ -91,14 +102,14 @@ impl World {
         let Some(half) = self.links.remove(&link) else { return };
         let Some(other) = self.links.remove(&half.other) else { return };
         let (node, life) = (other.node, self.nodes[other.node].life);
-        self.at(LINK_DELAY, Happening::LinkClosed { node, life, link: half.other });
+        self.at(self.link_delay, Happening::LinkClosed { node, life, link: half.other });
     }
 
     pub(super) fn carry_out(&mut self, acts: Vec<Act>) {
         for act in acts {
             match act {
-                Act::Send(socket, frame) => self.at(RELAY_DELAY, Happening::ToNode(socket, frame)),
-                Act::Close(socket) => self.at(RELAY_DELAY, Happening::UplinkClosed(socket)),
+                Act::Send(socket, frame) => self.at(self.relay_delay, Happening::ToNode(socket, frame)),
+                Act::Close(socket) => self.at(self.relay_delay, Happening::UplinkClosed(socket)),
             }
         }
     }
@@ -134,7 +145,7 @@ impl World {
                 let socket = self.fresh();
                 assert_eq!(self.nodes[node].socket.replace(socket), None, "one uplink at a time");
                 self.sockets.insert(socket, node);
-                self.at(RELAY_DELAY, Happening::UplinkAnswered { node, socket });
+                self.at(self.relay_delay, Happening::UplinkAnswered { node, socket });
             }
             Output::CloseUplink(_) => {
                 if let Some(socket) = self.nodes[node].socket.take() {
@@ -145,7 +156,7 @@ impl World {
             }
             Output::SendUplink(frame) => {
                 if let Some(socket) = self.nodes[node].socket {
-                    self.at(RELAY_DELAY, Happening::ToCoordinator(socket, frame));
+                    self.at(self.relay_delay, Happening::ToCoordinator(socket, frame));
                 }
             }
             Output::SendLink(link, frame) => self.send_on_link(link, frame),
@@ -153,10 +164,24 @@ impl World {
             Output::Expect { conn, peer_cert } => {
                 self.nodes[node].expecting.insert(conn, peer_cert);
             }
-            Output::Dial { conn, peer_cert, candidates } => {
+            Output::Dial { conn, peer_cert, socket, candidates } => {
                 assert!(!candidates.is_empty(), "a dial has somewhere to go");
                 let life = self.nodes[node].life;
-                self.at(LINK_DELAY, Happening::Dialled { node, life, conn, peer_cert });
+                let dial = Dial { conn, peer_cert, socket, candidates };
+                self.at(2 * self.link_delay, Happening::Dialled { node, life, dial });
+            }
+            Output::SendDatagram { socket, to, datagram, ttl } => {
+                self.send_datagram(node, socket, to, datagram, ttl.is_none());
+            }
+            Output::OpenSockets { conn, count } => {
+                let open = &mut self.sockets_open[node];
+                let first = open.last().map_or(1, |last| last + 1);
+                let sockets: Vec<u16> = (first..first + count).collect();
+                open.extend(&sockets);
+                self.nodes[node].inputs.push_back(Input::SocketsOpened { conn, sockets });
+            }
+            Output::CloseSockets(sockets) => {
+                self.sockets_open[node].retain(|socket| !sockets.contains(socket));
             }
             Output::Forget(conn) => {
                 self.nodes[node].expecting.remove(&conn);
@@ -177,7 +202,7 @@ impl World {
             self.linked.push((id, envelope));
         }
         if self.direct != Direct::Silent {
-            self.at(LINK_DELAY, Happening::LinkFrame(other, frame));
+            self.at(self.link_delay, Happening::LinkFrame(other, frame));
         }
     }
 }

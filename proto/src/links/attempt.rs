@@ -1,0 +1,446 @@
+//! One try at a direct link, from the offer to the socket (protocol.md §9).
+//!
+//! 1. `connect`    an offer tells our certificate, addresses and NAT
+//! 2. `offered`    the answer tells the same; the answerer's checks begin in the same instant
+//! 3. `answered`   the offerer's begin; it dials the best address that answers
+//! 4. `datagram`   requests and answers, whichever side sent them
+//! 5. `press_on`   what is due: requests, the dial, or the end
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Links;
+use super::birthday::can_help;
+use crate::endpoint::{Endpoint, Output};
+use crate::id::{CertHash, ConnId, PeerId};
+use crate::limits::{CANDIDATES_MAX, HANDSHAKE_TIMEOUT, LINKS_MAX};
+use crate::paths::{Candidate, Check, ChecksView, Choice, Datagram, Nat, Rank, Reach, is_usable};
+use crate::signal::{Signal, conn_id};
+use crate::stun::{StunKind, StunMessage};
+use crate::time::{Monotonic, Now, UnixMs};
+
+/// One try at a direct channel.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// This side's nonce.
+    nonce: [u8; 16],
+    stage: Stage,
+    until: Monotonic,
+    /// What the peer was told of this side.
+    told: Reach,
+    /// How often it was told.
+    tellings: u32,
+    /// The link in use, which a mere equal does not replace.
+    to_beat: Option<Rank>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Our offer is out.
+    Offered,
+    /// Both nonces are known.
+    Agreed(Box<Agreed>),
+}
+
+/// An attempt whose both ends are known.
+#[derive(Debug)]
+pub(super) struct Agreed {
+    pub(super) conn: ConnId,
+    /// The certificate the peer announced.
+    peer_cert: CertHash,
+    peer_nonce: [u8; 16],
+    pub(super) peer_nat: Nat,
+    pub(super) check: Check,
+    since: UnixMs,
+}
+
+/// A request that came before the answer which tells its key.
+#[derive(Debug)]
+pub(super) struct Early {
+    at: Monotonic,
+    socket: u16,
+    from: SocketAddr,
+    datagram: Bytes,
+}
+
+impl Attempt {
+    pub(super) fn agreed(&self) -> Option<&Agreed> {
+        match &self.stage {
+            Stage::Agreed(agreed) => Some(agreed),
+            Stage::Offered => None,
+        }
+    }
+
+    pub(super) fn agreed_mut(&mut self) -> Option<&mut Agreed> {
+        match &mut self.stage {
+            Stage::Agreed(agreed) => Some(agreed),
+            Stage::Offered => None,
+        }
+    }
+
+    /// Whether it guesses ports.
+    pub(super) fn celebrates(&self, now: Monotonic) -> bool {
+        self.agreed().is_some_and(|agreed| agreed.check.celebrates(now))
+    }
+
+    pub(super) fn deadline(&self) -> Monotonic {
+        let checks = self.agreed().and_then(|agreed| agreed.check.deadline());
+        checks.map_or(self.until, |due| due.min(self.until))
+    }
+}
+
+impl Agreed {
+    pub(super) fn view(&self) -> ChecksView {
+        ChecksView::of(self.since, self.peer_nat, &self.check)
+    }
+}
+
+impl Links {
+    fn reach(&self, birthday: bool) -> Reach {
+        Reach { candidates: self.gathering.candidates(), nat: self.gathering.nat(), birthday }
+    }
+
+    /// The peer whose attempt this is.
+    pub(super) fn attempt_of(&self, conn: &ConnId) -> Option<PeerId> {
+        let with = |attempt: &Attempt| attempt.agreed().is_some_and(|agreed| agreed.conn == *conn);
+        self.attempts.iter().find(|(_, attempt)| with(attempt)).map(|(peer, _)| *peer)
+    }
+
+    /// The attempt has its link: whose, under which certificate, and the sockets opened for it.
+    pub(super) fn take_attempt(&mut self, conn: &ConnId) -> Option<(PeerId, CertHash, Vec<u16>)> {
+        let peer = self.attempt_of(conn)?;
+        let mut attempt = self.attempts.remove(&peer)?;
+        let agreed = attempt.agreed_mut()?;
+        self.tables.insert(peer, agreed.view());
+        Some((peer, agreed.peer_cert, agreed.check.take_sockets()))
+    }
+
+    /// The network is another one: what did not answer may do so.
+    pub(super) fn check_again(&mut self, now: Monotonic) {
+        for agreed in self.attempts.values_mut().filter_map(Attempt::agreed_mut) {
+            agreed.check.again(now);
+        }
+    }
+
+    /// Their link is gone: any path is better.
+    pub(super) fn nothing_to_beat(&mut self, peer: &PeerId) {
+        let Some(attempt) = self.attempts.get_mut(peer) else { return };
+        attempt.to_beat = None;
+        if let Some(agreed) = attempt.agreed_mut() {
+            agreed.check.to_beat = None;
+        }
+    }
+
+    fn hold(&mut self, early: Early) {
+        if self.early.len() == EARLY_MAX {
+            self.early.pop_front();
+        }
+        self.early.push_back(early);
+    }
+}
+
+impl Endpoint {
+    /// Starts a direct attempt where one can be expected to help.
+    pub(crate) fn connect_soon(&mut self, now: Now, peer: PeerId) {
+        let linked = self.peers.get(&peer).is_some_and(|known| known.link.is_some());
+        let wanted = self.peers.is_online(&peer) && !linked;
+        if wanted && !self.links.rests(&peer, now.monotonic) {
+            self.connect(now, peer);
+        }
+    }
+
+    /// From another network there may be better ways to those this node talks with.
+    pub(super) fn look_for_better(&mut self, now: Now) {
+        let lively = self.links.bound.values().filter(|bound| bound.is_lively(now.monotonic));
+        let lively: Vec<(PeerId, Rank)> = lively.map(|bound| (bound.peer, bound.rank())).collect();
+        for (peer, rank) in lively {
+            self.connect_beyond(now, peer, Some(rank));
+        }
+    }
+
+    /// Offers a direct channel, unless an attempt is under way.
+    pub(crate) fn connect(&mut self, now: Now, peer: PeerId) {
+        self.connect_beyond(now, peer, None);
+    }
+
+    fn connect_beyond(&mut self, now: Now, peer: PeerId, to_beat: Option<Rank>) {
+        let Some(cert) = self.links.local else {
+            self.why_not(peer, "direct links are switched off here");
+            return;
+        };
+        let full = self.links.bound.len() + self.links.opened.len() >= LINKS_MAX;
+        if full || self.links.is_under_way(&peer) || !self.uplink.is_ready() {
+            return;
+        }
+        let nonce = self.entropy.bytes();
+        let reach = self.links.reach(self.links.consents(&peer, now.monotonic));
+        let until = now.monotonic + HANDSHAKE_TIMEOUT;
+        let (told, stage) = (reach.clone(), Stage::Offered);
+        let attempt = Attempt { nonce, stage, until, told, tellings: 1, to_beat };
+        self.links.attempts.insert(peer, attempt);
+        self.why_not(peer, "a direct channel is being made");
+        self.signal_by_relay(now, peer, &Signal::Offer { nonce, cert, reach });
+        self.gather_again(now);
+    }
+
+    pub(super) fn offered(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        offer: [u8; 16],
+        peer_cert: CertHash,
+        theirs: &Reach,
+    ) {
+        let Some(cert) = self.links.local else {
+            return self.signal_by_relay(now, from, &Signal::Decline { offer });
+        };
+        // Of two simultaneous offers the lower key's stands.
+        let ours = self.links.attempts.get(&from);
+        if ours.is_some_and(|attempt| attempt.agreed().is_none()) && self.me.id < from {
+            return;
+        }
+        if self.links.bound.len() + self.links.opened.len() >= LINKS_MAX {
+            return self.signal_by_relay(now, from, &Signal::Decline { offer });
+        }
+        let nonce = self.entropy.bytes();
+        let reach = self.links.reach(self.links.consents(&from, now.monotonic));
+        let conn = conn_id(&offer, &nonce);
+        self.forget_attempt(from);
+        let candidates = self.usable(&theirs.candidates);
+        let mut check = Check::new(now.monotonic, conn, (&offer, &nonce), false, true, &candidates);
+        check.may_guess = reach.birthday && theirs.birthday && can_help(reach.nat, theirs.nat);
+        let (peer_nonce, peer_nat, since) = (offer, theirs.nat, now.wall);
+        let agreed = Agreed { conn, peer_cert, peer_nonce, peer_nat, check, since };
+        let stage = Stage::Agreed(Box::new(agreed));
+        let until = now.monotonic + HANDSHAKE_TIMEOUT;
+        let told = reach.clone();
+        let attempt = Attempt { nonce, stage, until, told, tellings: 1, to_beat: None };
+        self.links.attempts.insert(from, attempt);
+        self.why_not(from, "a direct channel is being made");
+        self.out(Output::Expect { conn, peer_cert });
+        self.signal_by_relay(now, from, &Signal::Answer { nonce, offer, cert, reach });
+        self.press_on(now, from);
+        self.gather_again(now);
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        now: Now,
+        from: PeerId,
+        offer: [u8; 16],
+        answer: [u8; 16],
+        peer_cert: CertHash,
+        theirs: &Reach,
+    ) {
+        let candidates = self.usable(&theirs.candidates);
+        let Some(attempt) = self.links.attempts.get_mut(&from) else { return };
+        if attempt.nonce != offer || attempt.agreed().is_some() {
+            return;
+        }
+        let conn = conn_id(&offer, &answer);
+        let patient = self.links.lost.contains_key(&from);
+        let mut check = Check::new(now.monotonic, conn, (&offer, &answer), true, patient, &candidates);
+        check.to_beat = attempt.to_beat;
+        let consent = attempt.told.birthday && theirs.birthday && attempt.to_beat.is_none();
+        check.may_guess = consent && can_help(self.links.gathering.nat(), theirs.nat);
+        let (peer_nonce, peer_nat, since) = (answer, theirs.nat, now.wall);
+        let agreed = Agreed { conn, peer_cert, peer_nonce, peer_nat, check, since };
+        attempt.stage = Stage::Agreed(Box::new(agreed));
+        attempt.until = now.monotonic + HANDSHAKE_TIMEOUT;
+        // What the answer did not know of may have been learned since the offer.
+        self.tell_reach(now);
+        for early in std::mem::take(&mut self.links.early) {
+            if now.monotonic.since(early.at) < EARLY_LIFE {
+                self.datagram(now, early.socket, early.from, &early.datagram);
+            }
+        }
+        self.press_on(now, from);
+    }
+
+    pub(super) fn declined(&mut self, now: Now, from: PeerId, offer: [u8; 16]) {
+        let ours = self.links.attempts.get(&from);
+        if ours.is_some_and(|attempt| attempt.nonce == offer && attempt.agreed().is_none()) {
+            self.attempt_failed(now, from, "the peer makes no direct links");
+        }
+    }
+
+    /// The peer learned more of itself.
+    pub(super) fn peer_reach(&mut self, now: Now, from: PeerId, nonce: [u8; 16], theirs: &Reach) {
+        let candidates = self.usable(&theirs.candidates);
+        let agreed = self.links.attempts.get_mut(&from).and_then(Attempt::agreed_mut);
+        let Some(agreed) = agreed.filter(|agreed| agreed.peer_nonce == nonce) else { return };
+        agreed.peer_nat = theirs.nat;
+        agreed.check.learn(now.monotonic, &candidates);
+        self.press_on(now, from);
+    }
+
+    /// Tells peers under way where this node is, as far as they do not know.
+    pub(super) fn tell_reach(&mut self, now: Now) {
+        let reach = self.links.reach(true);
+        let mut signals = Vec::new();
+        for (peer, attempt) in &mut self.links.attempts {
+            let reach = Reach { birthday: attempt.told.birthday, ..reach.clone() };
+            let known = |candidate: &Candidate| attempt.told.candidates.contains(candidate);
+            let news = !reach.candidates.iter().all(known);
+            // Before the answer nobody there knows the attempt; its arrival tells what is new.
+            if news && attempt.agreed().is_some() && attempt.tellings < TELLINGS_MAX {
+                attempt.told = reach.clone();
+                attempt.tellings += 1;
+                signals.push((*peer, Signal::Candidates { nonce: attempt.nonce, reach }));
+            }
+        }
+        for (peer, signal) in signals {
+            self.signal_by_relay(now, peer, &signal);
+        }
+    }
+
+    /// A STUN datagram came in.
+    pub(crate) fn datagram(&mut self, now: Now, socket: u16, from: SocketAddr, datagram: &Bytes) {
+        let Some(message) = StunMessage::parse(datagram) else { return };
+        match message.kind {
+            StunKind::Request => self.checked_by(now, socket, from, &message, datagram),
+            StunKind::Success => {
+                if self.gathered(now, socket, from, &message) {
+                    return;
+                }
+                let hit = self.links.attempts.iter_mut().find_map(|(peer, attempt)| {
+                    let agreed = attempt.agreed_mut()?;
+                    agreed.check.answer(now.monotonic, socket, from, &message).then_some(*peer)
+                });
+                if let Some(peer) = hit {
+                    self.press_on(now, peer);
+                }
+            }
+            // A server that wants credentials, or a stranger: neither helps.
+            StunKind::Error => {}
+        }
+    }
+
+    /// A request: some peer checks one of our addresses.
+    fn checked_by(
+        &mut self,
+        now: Now,
+        socket: u16,
+        from: SocketAddr,
+        message: &StunMessage<'_>,
+        datagram: &Bytes,
+    ) {
+        let mut answers = Vec::new();
+        for (peer, attempt) in &mut self.links.attempts {
+            let Some(agreed) = attempt.agreed_mut().filter(|agreed| agreed.check.is_named(message)) else {
+                continue;
+            };
+            if agreed.check.request(now.monotonic, socket, from, message, &mut answers) {
+                let peer = *peer;
+                self.send_datagrams(answers);
+                self.press_on(now, peer);
+            }
+            return;
+        }
+        let offered = self.links.attempts.values().any(|attempt| attempt.agreed().is_none());
+        if offered && message.username.is_some() {
+            self.links.hold(Early { at: now.monotonic, socket, from, datagram: datagram.clone() });
+        }
+    }
+
+    /// Does what an attempt has due.
+    pub(super) fn press_on(&mut self, now: Now, peer: PeerId) {
+        self.try_birthday(now, peer);
+        let Some(attempt) = self.links.attempts.get_mut(&peer) else { return };
+        let Stage::Agreed(agreed) = &mut attempt.stage else { return };
+        let mut requests = Vec::new();
+        agreed.check.poll(now.monotonic, &mut self.entropy, &mut requests);
+        let choice = agreed.check.choice(now.monotonic);
+        let (conn, peer_cert) = (agreed.conn, agreed.peer_cert);
+        if let Choice::Dial(..) = &choice {
+            agreed.check.hush();
+            attempt.until = now.monotonic + HANDSHAKE_TIMEOUT;
+        }
+        self.send_datagrams(requests);
+        self.open_sockets(peer);
+        match choice {
+            Choice::Wait => {}
+            Choice::Dial(socket, candidates) => {
+                self.out(Output::Dial { conn, peer_cert, socket, candidates });
+            }
+            Choice::GiveUp => {
+                self.attempt_failed(now, peer, &self.why_failed(&peer));
+            }
+        }
+    }
+
+    pub(super) fn send_datagrams(&mut self, datagrams: Vec<Datagram>) {
+        for Datagram { socket, to, bytes, ttl } in datagrams {
+            self.out(Output::SendDatagram { socket, to, datagram: bytes, ttl });
+        }
+    }
+
+    pub(crate) fn dial_failed(&mut self, now: Now, conn: ConnId, why: &str) {
+        if let Some(peer) = self.links.attempt_of(&conn) {
+            self.attempt_failed(now, peer, why);
+        }
+    }
+
+    pub(super) fn attempt_failed(&mut self, now: Now, peer: PeerId, why: &str) {
+        self.forget_attempt(peer);
+        if self.peers.get(&peer).is_some_and(|peer| peer.link.is_some()) {
+            // Nothing is worse than before.
+            return;
+        }
+        self.links.failed(peer, now.monotonic);
+        self.why_not(peer, why);
+    }
+
+    pub(super) fn forget_attempt(&mut self, peer: PeerId) {
+        let Some(attempt) = self.links.attempts.remove(&peer) else { return };
+        if let Stage::Agreed(mut agreed) = attempt.stage {
+            self.links.tables.insert(peer, agreed.view());
+            self.out(Output::Forget(agreed.conn));
+            self.close_sockets(agreed.check.take_sockets());
+        }
+    }
+
+    pub(super) fn attempts_timeout(&mut self, now: Now) {
+        let due = self.links.attempts.iter().filter(|(_, attempt)| attempt.deadline() <= now.monotonic);
+        let due: Vec<(PeerId, bool, bool)> = due
+            .map(|(peer, attempt)| (*peer, attempt.until <= now.monotonic, attempt.agreed().is_some()))
+            .collect();
+        for (peer, over, agreed) in due {
+            match (over, agreed) {
+                (false, _) => self.press_on(now, peer),
+                (true, false) => self.attempt_failed(
+                    now,
+                    peer,
+                    "the peer did not answer the offer of a direct channel in time",
+                ),
+                (true, true) => {
+                    self.attempt_failed(now, peer, &self.why_failed(&peer));
+                }
+            }
+        }
+    }
+
+    fn why_failed(&self, peer: &PeerId) -> String {
+        let agreed = self.links.attempts.get(peer).and_then(Attempt::agreed);
+        agreed.map(|agreed| self.why_nothing_answered(agreed)).unwrap_or_default()
+    }
+
+    /// The addresses of a peer worth asking.
+    fn usable(&self, candidates: &[Candidate]) -> Vec<Candidate> {
+        let loopback = self.me.origin.is_loopback();
+        let good = candidates.iter().filter(|candidate| is_usable(candidate.addr, loopback));
+        good.take(CANDIDATES_MAX).copied().collect()
+    }
+}
+
+/// Requests held until the answer that tells their key: one for each address of the peer.
+const EARLY_MAX: usize = 16;
+
+/// A request held longer than this is repeated by its sender anyway.
+const EARLY_LIFE: Duration = Duration::from_secs(2);
+
+/// How often one attempt tells its peer where this side is: a NAT that gives every server another
+/// address would else be told of server by server.
+const TELLINGS_MAX: u32 = 4;
