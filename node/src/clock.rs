@@ -30,6 +30,11 @@ impl Clock {
     }
 }
 
+/// How long this machine has slept since it was started; zero where the system does not say.
+pub(crate) fn slept() -> Duration {
+    since_boot().saturating_sub(elapsed(rustix::time::ClockId::Monotonic))
+}
+
 #[cfg(target_os = "linux")]
 fn since_boot() -> Duration {
     elapsed(rustix::time::ClockId::Boottime)

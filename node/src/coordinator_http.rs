@@ -4,6 +4,7 @@
 //! replayed and verified them.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -71,6 +72,12 @@ pub(crate) struct CoordinatorInfo {
     pub(crate) now_ms: UnixMs,
     /// Whether making a mesh needs a token.
     pub(crate) token_required: bool,
+    /// UDP ports of its STUN responders at its own host.
+    #[serde(default)]
+    pub(crate) stun_ports: Vec<u16>,
+    /// STUN responders elsewhere.
+    #[serde(default)]
+    pub(crate) stun_addresses: Vec<SocketAddr>,
 }
 
 /// A part of a mesh log.

@@ -232,9 +232,16 @@ impl Engine {
                 }
                 Output::CloseLink(link) => self.links.close(link),
                 Output::Expect { conn, peer_cert } => self.links.expect(conn, peer_cert),
-                Output::Dial { conn, peer_cert, candidates } => {
-                    self.links.dial(conn, peer_cert, &candidates);
+                Output::Dial { conn, peer_cert, socket, candidates } => {
+                    self.links.dial(conn, peer_cert, socket, &candidates);
                 }
+                Output::SendDatagram { socket, to, datagram, ttl } => {
+                    self.links.send_datagram(socket, to, &datagram, ttl);
+                }
+                Output::OpenSockets { conn, count } => {
+                    self.follow_ups.push(self.links.open_sockets(conn, count));
+                }
+                Output::CloseSockets(sockets) => self.links.close_sockets(&sockets),
                 Output::Forget(conn) => self.links.forget(conn),
                 Output::Reply(token, reply) => self.waiting.reply(token, reply),
                 Output::Event(event) => self.publisher.event(event),

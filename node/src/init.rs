@@ -264,6 +264,8 @@ mod tests {
             version: "0.1.0".to_owned(),
             now_ms: UnixMs(now_ms),
             token_required: false,
+            stun_ports: Vec::new(),
+            stun_addresses: Vec::new(),
         }
     }
 

@@ -1,9 +1,12 @@
-//! Direct links: one UDP socket, one task for each dial and each link. The machine says whom to
-//! expect, dial and forget; this file carries frames and reports what happened.
+//! Direct links: the UDP sockets, one task for each dial and each link. The machine says whom to
+//! expect, dial and forget and which STUN datagrams to send; this file carries frames and datagrams and
+//! reports what happened.
 
 mod addresses;
+mod stun;
+mod wake;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,13 +17,14 @@ use peerloom_proto::endpoint::{Input, LinkId, OpenedLink};
 use peerloom_proto::limits::{HANDSHAKE_TIMEOUT, SIGNAL_LIFE};
 use peerloom_proto::{BindTransport, CertHash, ConnId};
 use peerloom_transports::{
-    BindError, CandidateScope, CloseReason, LinkRole, PeerAddr, PeerLink, PeerTransport, QuicTransport,
-    bind_udp,
+    BindError, CandidateScope, CloseReason, Datagram, LinkRole, PeerAddr, PeerLink, PeerTransport,
+    QuicTransport, bind_udp,
 };
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
-use tracing::debug;
+use tracing::{debug, trace};
 
+pub(crate) use self::stun::StunFinder;
 use crate::clock::deadline;
 use crate::engine::{Inlet, Source};
 use crate::failure::chain;
@@ -34,8 +38,12 @@ pub(crate) struct Links {
     inlet: Inlet,
     runtime: Handle,
     dials: BTreeMap<ConnId, AbortHandle>,
-    acceptor: Option<AbortHandle>,
-    watcher: Option<AbortHandle>,
+    /// Further sockets that the machine knows of.
+    further: BTreeSet<u16>,
+    /// What runs as long as there is a transport.
+    servants: Vec<AbortHandle>,
+    /// What tells each machine anew where this node is.
+    watchers: Vec<AbortHandle>,
     /// Links with smaller numbers belong to a machine that is gone.
     oldest: LinkId,
 }
@@ -45,6 +53,7 @@ pub(crate) struct Links {
 struct Shared {
     transport: Arc<QuicTransport>,
     scope: CandidateScope,
+    stun: StunFinder,
     inlet: Inlet,
     open: Arc<Mutex<BTreeMap<LinkId, Outlet>>>,
     next: Arc<AtomicU64>,
@@ -58,8 +67,9 @@ impl Links {
             inlet,
             runtime,
             dials: BTreeMap::new(),
-            acceptor: None,
-            watcher: None,
+            further: BTreeSet::new(),
+            servants: Vec::new(),
+            watchers: Vec::new(),
             oldest: 0,
         }
     }
@@ -68,6 +78,7 @@ impl Links {
     pub(crate) fn on(
         port: u16,
         scope: CandidateScope,
+        stun: StunFinder,
         inlet: Inlet,
         runtime: Handle,
     ) -> Result<Self, BindError> {
@@ -78,23 +89,26 @@ impl Links {
         let shared = Shared {
             transport,
             scope,
+            stun,
             inlet: inlet.clone(),
             open: Arc::default(),
             next: Arc::new(AtomicU64::new(1)),
         };
-        let acceptor = Some(runtime.spawn(shared.clone().accept()).abort_handle());
-        let shared = Some(shared);
-        Ok(Self { shared, inlet, runtime, dials: BTreeMap::new(), acceptor, watcher: None, oldest: 0 })
+        let accept = runtime.spawn(shared.clone().accept()).abort_handle();
+        let hear = runtime.spawn(shared.clone().hear()).abort_handle();
+        Ok(Self { shared: Some(shared), servants: vec![accept, hear], ..Self::off(inlet, runtime) })
     }
 
     /// Tells the machine, at once and whenever it changes, how this node can be reached. Once for
     /// every machine.
     pub(crate) fn announce(&mut self) {
+        for old in self.watchers.drain(..) {
+            old.abort();
+        }
         if let Some(shared) = &self.shared {
-            let watcher = self.runtime.spawn(shared.clone().watch_addresses()).abort_handle();
-            if let Some(old) = self.watcher.replace(watcher) {
-                old.abort();
-            }
+            let place = self.runtime.spawn(shared.clone().watch_place()).abort_handle();
+            let wake = self.runtime.spawn(wake::watch(self.inlet.clone())).abort_handle();
+            self.watchers.extend([place, wake]);
         }
     }
 
@@ -111,13 +125,13 @@ impl Links {
         }
     }
 
-    pub(crate) fn dial(&mut self, conn: ConnId, peer_cert: CertHash, candidates: &[SocketAddr]) {
+    pub(crate) fn dial(&mut self, conn: ConnId, peer_cert: CertHash, socket: u16, candidates: &[SocketAddr]) {
         self.dials.retain(|_, dial| !dial.is_finished());
         let inlet = self.inlet.clone();
         let task = match self.shared.clone() {
             Some(shared) => {
                 let peer = PeerAddr::new(conn, peer_cert, candidates, shared.scope);
-                self.runtime.spawn(shared.dial(peer))
+                self.runtime.spawn(shared.dial(socket, peer))
             }
             None => self.runtime.spawn(async move {
                 report(&inlet, Source::Transport, Input::DialFailed(conn, "direct links are off".to_owned()))
@@ -130,6 +144,30 @@ impl Links {
     pub(crate) fn forget(&mut self, conn: ConnId) {
         if let Some(shared) = &self.shared {
             shared.transport.forget(&conn);
+        }
+    }
+
+    /// Sends a STUN datagram, or drops it as the network might: the machine repeats what matters.
+    pub(crate) fn send_datagram(&self, socket: u16, to: SocketAddr, datagram: &[u8], ttl: Option<u8>) {
+        let Some(shared) = &self.shared else { return };
+        if let Err(error) = shared.transport.send_datagram(socket, to, datagram, ttl) {
+            trace!(socket, %error, "A STUN datagram was not sent.");
+        }
+    }
+
+    /// Opens further sockets for an attempt; what the machine is to be told.
+    pub(crate) fn open_sockets(&mut self, conn: ConnId, count: u16) -> Input {
+        let sockets = self.shared.as_ref().map(|shared| shared.transport.open_sockets(count));
+        let sockets = sockets.unwrap_or_default();
+        self.further.extend(&sockets);
+        Input::SocketsOpened { conn, sockets }
+    }
+
+    pub(crate) fn close_sockets(&mut self, sockets: &[u16]) {
+        let Some(shared) = &self.shared else { return };
+        shared.transport.close_sockets(sockets);
+        for socket in sockets {
+            self.further.remove(socket);
         }
     }
 
@@ -155,8 +193,10 @@ impl Links {
         }
     }
 
-    /// Ends every link and dial; the socket stays.
+    /// Ends every link and dial and closes further sockets; the node's own stays.
     pub(crate) fn reset(&mut self) {
+        let further: Vec<u16> = std::mem::take(&mut self.further).into_iter().collect();
+        self.close_sockets(&further);
         for dial in std::mem::take(&mut self.dials).into_values() {
             dial.abort();
         }
@@ -169,7 +209,7 @@ impl Links {
     /// Ends everything. Peers are told.
     pub(crate) async fn stop(&mut self) {
         self.reset();
-        for task in [self.acceptor.take(), self.watcher.take()].into_iter().flatten() {
+        for task in self.servants.drain(..).chain(self.watchers.drain(..)) {
             task.abort();
         }
         if let Some(shared) = self.shared.take() {
@@ -190,8 +230,23 @@ impl Shared {
         }
     }
 
-    async fn dial(self, peer: PeerAddr) {
-        match self.transport.dial(&peer, deadline(HANDSHAKE_TIMEOUT)).await {
+    /// Hands STUN datagrams to the engine. While that has no room they wait in the transport, which
+    /// drops what its own bound does not hold.
+    async fn hear(self) {
+        loop {
+            let datagrams = self.transport.datagrams(DATAGRAMS_AT_ONCE).await;
+            if datagrams.is_empty() {
+                return;
+            }
+            for Datagram { socket, from, bytes } in datagrams {
+                let heard = Input::Datagram { socket, from, datagram: bytes };
+                report(&self.inlet, Source::Transport, heard).await;
+            }
+        }
+    }
+
+    async fn dial(self, socket: u16, peer: PeerAddr) {
+        match self.transport.dial_from(socket, &peer, deadline(HANDSHAKE_TIMEOUT)).await {
             // The link outlives the attempt: forgetting the one must not end the other.
             Ok(link) => {
                 tokio::spawn(self.run(link));
@@ -259,6 +314,9 @@ async fn report(inlet: &Inlet, source: Source, input: Input) {
 
 /// Bytes that wait for one link: twice what the machine keeps in flight towards a peer.
 const QUEUE_BYTES_MAX: usize = 16 << 20;
+
+/// STUN datagrams taken from the transport at once.
+const DATAGRAMS_AT_ONCE: usize = 64;
 
 /// How often a link's round trip is looked at: reading it costs nothing, and a status line that lags
 /// by a second is not noticed.

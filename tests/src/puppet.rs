@@ -18,8 +18,8 @@ use peerloom_proto::endpoint::{
 use peerloom_proto::wire::{OnLink, ToNode};
 use peerloom_proto::{BindTransport, InstanceId, MessageId, PeerId, Roster, UnverifiedEnvelope, WireEntry};
 use peerloom_transports::{
-    CandidateScope, CloseReason, LinkRole, PeerAddr, PeerLink, PeerTransport, QuicTransport, TlsTrust,
-    WebSocketConnector,
+    CandidateScope, CloseReason, Datagram, LinkRole, PeerAddr, PeerLink, PeerTransport, QuicTransport,
+    TlsTrust, WebSocketConnector,
 };
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -96,8 +96,10 @@ impl Puppet {
         let ready = Input::DirectReady {
             cert: quic.local_cert(),
             candidates: quic.candidates(CandidateScope::WithLoopback),
+            stun: Vec::new(),
         };
         inlet.send(ready).expect("we hold the other end");
+        runtime.spawn(hear(Arc::clone(&quic), inlet.clone()));
         Self {
             runtime,
             clock,
@@ -264,6 +266,9 @@ impl Puppet {
             | Input::LinkRtt(..)
             | Input::DialFailed(..)
             | Input::DirectReady { .. }
+            | Input::Datagram { .. }
+            | Input::SocketsOpened { .. }
+            | Input::Woke
             | Input::Loaded(_) => None,
         };
         let Some((path, envelope)) = found else { return Some(input) };
@@ -307,10 +312,19 @@ impl Puppet {
                     let until = Instant::now() + Duration::from_secs(60);
                     self.quic.expect(conn, peer_cert, until).expect("few links are expected");
                 }
-                Output::Dial { conn, peer_cert, candidates } => {
+                Output::Dial { conn, peer_cert, socket, candidates } => {
                     let peer = PeerAddr::new(conn, peer_cert, &candidates, CandidateScope::WithLoopback);
-                    self.dial(peer);
+                    self.dial(socket, peer);
                 }
+                Output::SendDatagram { socket, to, datagram, ttl } => {
+                    // On loopback it arrives or is repeated.
+                    self.quic.send_datagram(socket, to, &datagram, ttl).unwrap_or(());
+                }
+                Output::OpenSockets { conn, count } => {
+                    let sockets = self.quic.open_sockets(count);
+                    answers.push(Input::SocketsOpened { conn, sockets });
+                }
+                Output::CloseSockets(sockets) => self.quic.close_sockets(&sockets),
                 Output::Forget(conn) => self.quic.forget(&conn),
                 Output::Event(Event::Alarm(text)) => self.endings.push(format!("alarm: {text}")),
                 Output::Write(_) | Output::Reply(..) | Output::Event(_) => {}
@@ -340,10 +354,10 @@ impl Puppet {
         });
     }
 
-    fn dial(&mut self, peer: PeerAddr) {
+    fn dial(&mut self, socket: u16, peer: PeerAddr) {
         let (quic, opened, inlet) = (Arc::clone(&self.quic), self.opened.clone(), self.inlet.clone());
         self.runtime.spawn(async move {
-            match quic.dial(&peer, Instant::now() + SOON).await {
+            match quic.dial_from(socket, &peer, Instant::now() + SOON).await {
                 Ok(link) => opened.send(link).unwrap_or(()),
                 Err(error) => inlet.send(Input::DialFailed(peer.conn, error.to_string())).unwrap_or(()),
             }
@@ -374,6 +388,21 @@ impl Puppet {
             carry(link.as_ref(), queue, |frame| inlet.send(Input::LinkFrame(id, frame)).is_ok()).await;
             inlet.send(Input::LinkClosed(id)).unwrap_or(());
         });
+    }
+}
+
+/// Hands STUN datagrams to the machine.
+async fn hear(quic: Arc<QuicTransport>, inlet: UnboundedSender<Input>) {
+    loop {
+        let datagrams = quic.datagrams(64).await;
+        if datagrams.is_empty() {
+            return;
+        }
+        for Datagram { socket, from, bytes } in datagrams {
+            if inlet.send(Input::Datagram { socket, from, datagram: bytes }).is_err() {
+                return;
+            }
+        }
     }
 }
 

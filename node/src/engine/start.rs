@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::daemon::StartError;
 use crate::home::MeshInfo;
-use crate::links::Links;
+use crate::links::{Links, StunFinder};
 use crate::mesh::Mesh;
 use crate::store::Store;
 use crate::uplink::Uplink;
@@ -55,7 +55,8 @@ pub(super) async fn assemble(
         } else {
             CandidateScope::Routable
         };
-        let links = Links::on(port, scope, inlet.clone(), runtime);
+        let stun = StunFinder::new(info.origin.clone(), config.ca_file.clone());
+        let links = Links::on(port, scope, stun, inlet.clone(), runtime);
         links.map_err(|source| StartError::Socket { port, source })?
     } else {
         Links::off(inlet.clone(), runtime)

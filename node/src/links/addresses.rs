@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use peerloom_proto::endpoint::Input;
 use peerloom_transports::{AddressWatch, PeerTransport};
+use tokio::sync::{Notify, watch};
+use tracing::debug;
 
 use super::{Shared, report};
 use crate::engine::Source;
+use crate::failure::chain;
 
 /// How addresses differ from those that were announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,34 +34,102 @@ impl Difference {
 }
 
 impl Shared {
-    /// Announces this node's addresses whenever they change.
-    pub(super) async fn watch_addresses(self) {
+    /// Announces this node's addresses and its STUN servers whenever either changes.
+    pub(super) async fn watch_place(self) {
+        let (servers, moved) = (watch::Sender::new(Vec::new()), Notify::new());
+        // Neither ends before its task does.
+        tokio::join!(self.announce(servers.subscribe(), &moved), self.find_stun(&servers, &moved));
+    }
+
+    async fn announce(&self, mut servers: watch::Receiver<Vec<SocketAddr>>, moved: &Notify) {
         let watch = AddressWatch::new();
         let mut announced: Option<Vec<SocketAddr>> = None;
         loop {
-            let mut found = self.transport.candidates(self.scope);
-            // An interface that comes up gains its addresses one after the other.
-            while Difference::between(announced.as_deref(), &found) == Difference::Gained {
-                tokio::time::sleep(SETTLE).await;
-                let settled = self.transport.candidates(self.scope);
-                if settled == found {
-                    break;
+            let candidates = self.settled(announced.as_deref()).await;
+            if announced.as_ref().is_some_and(|announced| *announced != candidates) {
+                moved.notify_one();
+            }
+            let stun = servers.borrow_and_update().clone();
+            let cert = self.transport.local_cert();
+            let ready = Input::DirectReady { cert, candidates: candidates.clone(), stun };
+            report(&self.inlet, Source::Transport, ready).await;
+            announced = Some(candidates);
+            self.changed(&watch, announced.as_deref(), &mut servers).await;
+        }
+    }
+
+    /// Waits until there is something else to announce.
+    async fn changed(
+        &self,
+        watch: &AddressWatch,
+        announced: Option<&[SocketAddr]>,
+        servers: &mut watch::Receiver<Vec<SocketAddr>>,
+    ) {
+        loop {
+            tokio::select! {
+                () = watch.changed() => {
+                    let found = self.transport.candidates(self.scope);
+                    if Difference::between(announced, &found) != Difference::None {
+                        return;
+                    }
                 }
-                found = settled;
+                // The sender lives as long as this task.
+                _ = servers.changed() => return,
             }
-            if Difference::between(announced.as_deref(), &found) != Difference::None {
-                let cert = self.transport.local_cert();
-                let ready = Input::DirectReady { cert, candidates: found.clone() };
-                report(&self.inlet, Source::Transport, ready).await;
-                announced = Some(found);
+        }
+    }
+
+    /// The addresses of the moment. An interface that comes up gains its addresses one after the
+    /// other: those are waited for.
+    async fn settled(&self, announced: Option<&[SocketAddr]>) -> Vec<SocketAddr> {
+        let mut found = self.transport.candidates(self.scope);
+        while Difference::between(announced, &found) == Difference::Gained {
+            tokio::time::sleep(SETTLE).await;
+            let settled = self.transport.candidates(self.scope);
+            if settled == found {
+                break;
             }
-            watch.changed().await;
+            found = settled;
+        }
+        found
+    }
+
+    /// Looks for the STUN servers until they are found, then now and again, and whenever this node
+    /// has moved: what a name leads to depends on who asks.
+    async fn find_stun(&self, servers: &watch::Sender<Vec<SocketAddr>>, moved: &Notify) {
+        let mut pause = FIND_AGAIN_MIN;
+        loop {
+            let wait = match self.stun.find().await {
+                Ok(found) => {
+                    servers.send_if_modified(|known| std::mem::replace(known, found.clone()) != found);
+                    pause = FIND_AGAIN_MIN;
+                    FIND_ANEW_EVERY
+                }
+                Err(error) => {
+                    debug!(error = %chain(&error), "The STUN servers are not known yet.");
+                    let longer = (pause * 2).min(FIND_AGAIN_MAX);
+                    std::mem::replace(&mut pause, longer)
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = moved.notified() => {}
+            }
         }
     }
 }
 
 /// How long gained addresses must hold still before they are announced.
 const SETTLE: Duration = Duration::from_millis(250);
+
+/// Between two attempts to find the STUN servers; doubles.
+const FIND_AGAIN_MIN: Duration = Duration::from_millis(500);
+
+/// The longest such pause: direct paths begin this late at most after a coordinator's return.
+const FIND_AGAIN_MAX: Duration = Duration::from_secs(30);
+
+/// How long the answer holds: a coordinator that moved or was given another port is found again.
+const FIND_ANEW_EVERY: Duration = Duration::from_secs(10 * 60);
 
 #[cfg(test)]
 mod tests {
