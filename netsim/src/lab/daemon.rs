@@ -87,6 +87,12 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Ends it and removes everything it kept, its key too.
+    pub(super) fn forget(&mut self) -> anyhow::Result<()> {
+        self.kill()?;
+        std::fs::remove_dir_all(self.dir.join("data")).context("failed to remove the coordinator's data")
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.process.take().context("the coordinator is not up")?.kill()
@@ -147,6 +153,14 @@ impl Host {
     pub(crate) fn down(&mut self) {
         self.node.down();
         self.follower = None;
+    }
+
+    /// Ends it and removes its home.
+    pub(super) fn forget(&mut self) -> anyhow::Result<()> {
+        self.down();
+        let home = &self.node.home;
+        std::fs::remove_dir_all(home).with_context(|| format!("failed to remove {}", home.display()))?;
+        std::fs::create_dir(home).with_context(|| format!("failed to make {}", home.display()))
     }
 
     /// A connection to its API that messages are handed over on.

@@ -129,12 +129,12 @@ impl Internet {
         })
     }
 
-    /// Every daemon anew, with sockets, mappings and links of its own.
-    pub(crate) fn restart_nodes(&mut self) -> anyhow::Result<()> {
-        each_mut(&mut self.hosts, |host| {
-            host.down();
-            host.up()
-        })
+    /// The same sites with another mesh: nothing that any program learned is left, and sockets are new.
+    pub(crate) fn begin_again(&mut self) -> anyhow::Result<()> {
+        each_mut(&mut self.hosts, Host::forget)?;
+        self.coordinator.forget()?;
+        self.coordinator.start()?;
+        self.gather()
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct MatrixArgs {
     /// Round trip of every path, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 10)]
     rtt: u64,
-    /// How often each pair talks; the daemons are new each time.
+    /// How often each pair talks; each time it is another mesh, of nodes that know nothing of each other.
     #[arg(long, value_name = "N", default_value_t = 1)]
     runs: u32,
     /// The kinds of NAT to cross, commas between. [default: all but cgnat, ipv6_only and dual_stack]
@@ -72,7 +72,7 @@ pub(super) fn run(args: &MatrixArgs, binaries: &Binaries, json: bool) -> anyhow:
     let mut cells = Vec::new();
     for run in 0..args.runs {
         if run > 0 {
-            internet.restart_nodes()?;
+            internet.begin_again()?;
         }
         for shift in 0..nats.len() {
             cells.extend(round(&internet, &nats, shift, run, Duration::from_secs(args.patience))?);
@@ -154,16 +154,18 @@ impl Table {
     }
 }
 
-/// The path of a pair's runs: median time to direct, or how many got there.
+/// The paths of a pair's runs, and medians of their times.
 fn summary(cells: &[&Cell]) -> String {
-    let mut times: Vec<f64> = cells.iter().filter_map(|cell| cell.outcome.direct_ms).collect();
-    times.sort_by(f64::total_cmp);
+    let direct = cells.iter().filter(|cell| cell.outcome.path == "direct").count();
+    let path = match direct {
+        0 => cells.last().map_or("none", |cell| &cell.outcome.path).to_owned(),
+        _ if direct == cells.len() => "direct".to_owned(),
+        _ => format!("direct {direct}/{}", cells.len()),
+    };
+    let text = |time: Option<f64>| time.map_or_else(String::new, |time| format!(" {time:.0}"));
+    let time = text(median(cells.iter().filter_map(|cell| cell.outcome.direct_ms).collect()));
     let stored = median(cells.iter().filter_map(|cell| cell.outcome.first_stored_ms).collect());
-    let stored = stored.map_or_else(|| "-".to_owned(), |stored| format!("{stored:.0}"));
-    let Some(direct) = median(times.clone()) else { return format!("relay ({stored})") };
-    let share =
-        if times.len() == cells.len() { String::new() } else { format!("{}/{} ", times.len(), cells.len()) };
-    format!("direct {share}{direct:.0} ({stored})")
+    format!("{path}{time} ({})", text(stored).trim_start())
 }
 
 fn median(mut values: Vec<f64>) -> Option<f64> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use serde::Serialize;
 
 use super::daemon::Host;
@@ -50,6 +51,8 @@ pub(crate) fn talk(
     run: u32,
     patience: Duration,
 ) -> anyhow::Result<Outcome> {
+    let before = from.peer(&to.handle)?;
+    ensure!(before["path"] != "direct", "{} and {} are direct before the first send", from.handle, to.handle);
     let begin = timeline.len();
     let began = Instant::now();
     let until = began + patience;
