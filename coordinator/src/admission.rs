@@ -15,7 +15,7 @@ use peerloom_proto::limits::{
 use peerloom_proto::wire::{SignedBytes, ToNode};
 use peerloom_proto::{
     Challenge, HelloCheck, HelloError, HelloRole, MeshId, Monotonic, Now, PeerId, Roster, SignedHello,
-    SignedWelcome, UnixMs, Welcome, verify_hello,
+    SignedWelcome, StoreView, UnixMs, Welcome, verify_hello,
 };
 
 use crate::hub::{Command, Hub, SocketId};
@@ -151,12 +151,14 @@ impl Hub {
     }
 
     fn signed_welcome(&self, now: Now, roster: &Roster, hello: &SignedHello) -> SignedWelcome {
+        let kept = hello.mark.is_none_or(|mark| self.runs.keep(&mark));
         let welcome = Welcome {
             hello: hello.transcript(),
             ts: now.wall,
             head: roster.head(),
             lease: PRESENCE_LEASE,
             frame_bytes_max: FRAME_BYTES_MAX as u64,
+            store: Some(StoreView { mark: self.runs.current, kept }),
         };
         SignedWelcome::sign(&self.config.key, welcome)
     }

@@ -86,7 +86,7 @@ enum ToHub {
 /// What comes back from the store.
 #[derive(Debug)]
 enum FromStore {
-    Committed(Batch),
+    Committed(Batch, u64),
     CommitFailed(Batch, StoreError),
     /// Another process took the store over while this one had nothing to write.
     Fenced(StoreError),

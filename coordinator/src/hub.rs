@@ -35,6 +35,7 @@ use crate::mailbox::queue::Queue;
 use crate::mesh::Mesh;
 use crate::rate::Throttle;
 use crate::recent::Recent;
+use crate::runs::Runs;
 use crate::store::Snapshot;
 
 /// Leases, pings and silence are looked after this often: they are counted in tens of seconds.
@@ -74,6 +75,7 @@ pub struct Hub {
     pub(crate) hellos: Throttle,
     pub(crate) lookups: Throttle,
     pub(crate) sweep: Sweep,
+    pub(crate) runs: Runs,
     pub(crate) store_fails_until: Option<Monotonic>,
     pub(crate) draining: bool,
     reads: BTreeMap<ReadId, ReadFor>,
@@ -109,6 +111,7 @@ impl Hub {
             invites: Invites::stored(snapshot.invites),
             recent: Recent::default(),
             sweep: Sweep::At(now.monotonic),
+            runs: snapshot.runs,
             store_fails_until: None,
             draining: false,
             reads: BTreeMap::new(),
@@ -135,7 +138,7 @@ impl Hub {
             }
             Input::Closed { socket } => self.closed(now, socket),
             Input::Http { token, addr, request } => self.http(now, token, addr, request),
-            Input::Committed { batch } => self.committed(now, batch),
+            Input::Committed { batch, commit } => self.committed(now, batch, commit),
             Input::CommitFailed { batch, failure } => self.commit_failed(now, batch, failure),
             Input::Read { read, answer } => self.answered(now, read, answer),
             Input::Timeout => self.timeout(now),

@@ -276,11 +276,12 @@ impl Hub {
 
     fn accept(&mut self, socket: SocketId, env_hashes: Vec<EnvHash>) {
         self.counters.puts_accepted += env_hashes.len() as u64;
+        let commit = self.runs.current.commit;
         if env_hashes.len() <= ACCEPTED_PER_FRAME {
-            return self.send(socket, &ToNode::Accepted { env_hashes });
+            return self.send(socket, &ToNode::Accepted { env_hashes, commit });
         }
         for part in env_hashes.chunks(ACCEPTED_PER_FRAME) {
-            self.send(socket, &ToNode::Accepted { env_hashes: part.to_vec() });
+            self.send(socket, &ToNode::Accepted { env_hashes: part.to_vec(), commit });
         }
     }
 

@@ -29,6 +29,7 @@ use peerloom_proto::{EnvHash, InviteLookup, MeshId, PeerId, Signature, UnixMs};
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Row};
 
+use crate::runs::Runs;
 use checkpoint::Checkpointer;
 pub use error::StoreError;
 pub use reads::{InviteRow, Reader};
@@ -199,6 +200,8 @@ pub struct QueueDepth {
 pub struct Snapshot {
     /// The first claim id of this run.
     pub next_seq: u64,
+    /// This run, and those before it.
+    pub runs: Runs,
     /// Queues that hold something.
     pub queues: Vec<QueueDepth>,
     /// Every mesh.
@@ -219,6 +222,7 @@ pub struct Store {
     health: Health,
     queues: HashMap<(MeshId, PeerId), i64>,
     run: u64,
+    commits: u64,
 }
 
 impl Store {
@@ -250,30 +254,33 @@ impl Store {
     /// What the hub must know at start.
     pub async fn load(&mut self) -> Result<Snapshot, StoreError> {
         let next_seq = self.run << RUN_SEQ_BITS;
-        self.reader.snapshot(next_seq).await
+        let runs = open::load_runs(&mut self.writer, self.commits).await;
+        let runs = runs.map_err(|source| StoreError::of(&self.path, source))?;
+        self.reader.snapshot(next_seq, runs).await
     }
 
     /// Makes a batch durable: all of it, or (with an error) none of it, except as
-    /// [`StoreError::Full`] says. After [`StoreError::Fenced`] no batch ever is.
+    /// [`StoreError::Full`] says. After [`StoreError::Fenced`] no batch ever is. Gives the number of
+    /// transactions that this one ended, over all runs.
     ///
     /// Not cancel safe: let it finish.
-    pub async fn commit(&mut self, batch: &[Write]) -> Result<(), StoreError> {
+    pub async fn commit(&mut self, batch: &[Write]) -> Result<u64, StoreError> {
         let bytes = batch.iter().map(write::weight).sum();
         if self.disk.log_bytes() > LOG_BYTES_MAX {
             self.empty_log().await;
         }
         let takes_space = batch.iter().any(|write| !write.settles());
         if takes_space && !self.disk.is_ample(bytes) && !self.make_room(bytes).await {
-            return self.full(batch).await;
+            return Err(self.full(batch).await);
         }
         match self.transact(batch.iter()).await {
             Ok(()) => {
                 self.health.set(Writable::Yes);
                 self.reserve.restore();
                 self.checkpointer.written(bytes);
-                Ok(())
+                Ok(self.commits)
             }
-            Err(StoreError::Full { .. }) => self.full(batch).await,
+            Err(StoreError::Full { .. }) => Err(self.full(batch).await),
             Err(fenced @ StoreError::Fenced { .. }) => Err(fenced),
             Err(error) => {
                 self.health.set(Writable::No);
@@ -320,11 +327,11 @@ impl Store {
     }
 
     /// The disk is full: keeps what settles mail.
-    async fn full(&mut self, batch: &[Write]) -> Result<(), StoreError> {
+    async fn full(&mut self, batch: &[Write]) -> StoreError {
         self.health.set(Writable::No);
         self.checkpointer.watch();
         let settled = self.commit_settling(batch).await;
-        Err(StoreError::Full { path: self.path.display().to_string(), settled })
+        StoreError::Full { path: self.path.display().to_string(), settled }
     }
 
     async fn commit_settling(&mut self, batch: &[Write]) -> bool {
@@ -368,7 +375,10 @@ impl Store {
     async fn transact<'a>(&mut self, batch: impl Iterator<Item = &'a Write>) -> Result<(), StoreError> {
         let written = write::transact(&mut self.writer, &mut self.queues, self.run, batch).await;
         match written.map_err(|source| StoreError::of(&self.path, source))? {
-            Run::Own => Ok(()),
+            Run::Own => {
+                self.commits += 1;
+                Ok(())
+            }
             Run::Another(found) => self.fenced_by(found),
         }
     }

@@ -173,7 +173,9 @@ fn clear_of(frame: &Frame, bytes: &Bytes) -> String {
         return format!("claims {claims:?}, {receipt:?}");
     }
     match frame {
-        Frame::ToNode(ToNode::Accepted { env_hashes }) => format!("{} envelopes", env_hashes.len()),
+        Frame::ToNode(ToNode::Accepted { env_hashes, commit }) => {
+            format!("{} envelopes, commit {commit}", env_hashes.len())
+        }
         Frame::ToNode(ToNode::Refused { env_hash: _, code, retry_ms }) => format!("{code}, {retry_ms} ms"),
         Frame::ToNode(ToNode::Expired { claim, env_hash: _ }) => format!("claim {claim}"),
         // Spoilt by who says it, and who sees it anyway.

@@ -37,6 +37,8 @@ pub(crate) enum Cause {
     OtherHistory,
     /// A sequenced entry does not hold.
     BadEntry,
+    /// The coordinator's store is older than it was.
+    WentBack,
     /// This node was revoked.
     Removed,
     /// A member used one id twice.

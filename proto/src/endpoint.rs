@@ -27,6 +27,7 @@ pub use rows::{
 use crate::chain::Chain;
 use crate::delivery::Delivery;
 use crate::entropy::Entropy;
+use crate::hello::StoreMark;
 use crate::id::{Generation, InstanceId, MeshId, PeerId};
 use crate::identity::Origin;
 use crate::key::IdentityKey;
@@ -80,6 +81,8 @@ pub struct Settings {
     pub fp_secret: [u8; 32],
     /// The largest exp of dropped dedupe rows.
     pub floor: UnixMs,
+    /// How far the coordinator's store had got when it last answered for something.
+    pub coordinator_mark: Option<StoreMark>,
     /// Where this node reaches its coordinator.
     pub origin: Origin,
     /// Random at process start.
@@ -196,7 +199,7 @@ impl Endpoint {
             revocations,
             keyring: Keyring::new(settings.prekeys),
             peers,
-            uplink: Uplink::new(now.monotonic),
+            uplink: Uplink::new(now.monotonic, settings.coordinator_mark),
             links: Links::default(),
             chain: Chain::new(settings.on_hold),
             delivery,

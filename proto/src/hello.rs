@@ -8,12 +8,14 @@
 //! A hello for one coordinator is worth nothing to another, and a recorded one to nobody. Whether
 //! the identity is a current member is the coordinator's next question, of its roster.
 
+mod mark;
 mod welcome;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use mark::{StoreMark, StoreView};
 pub use welcome::{SignedWelcome, Welcome, verify_welcome};
 
 use crate::canonical::{DecodeError, Value, decode, encode, map};
@@ -88,6 +90,8 @@ pub struct Hello {
     pub binding_kind: String,
     /// Channel binding; empty so far.
     pub binding: Bytes,
+    /// The furthest place of this coordinator's store that it was told of.
+    pub mark: Option<StoreMark>,
 }
 
 /// A hello whose signature holds.
@@ -200,6 +204,7 @@ impl Hello {
         let (instance, counter) = (InstanceId(instance.array()?), counter.uint()?);
         let binding_kind = fields.take(13)?.text()?.to_owned();
         let binding = Bytes::copy_from_slice(fields.take(14)?.bytes()?);
+        let mark = fields.optional(15)?.map(StoreMark::from_value).transpose()?;
         fields.finish()?;
         Ok(Self {
             mesh,
@@ -217,6 +222,7 @@ impl Hello {
             counter,
             binding_kind,
             binding,
+            mark,
         })
     }
 
@@ -242,7 +248,8 @@ impl Hello {
             (13, Value::Text(&self.binding_kind)),
             (14, Value::Bytes(&self.binding)),
         ];
-        encode(&map(before.into_iter().chain(auth).chain(after)))
+        let mark = self.mark.as_ref().map(|mark| (15, mark.as_value()));
+        encode(&map(before.into_iter().chain(auth).chain(after).chain(mark)))
     }
 }
 
@@ -271,6 +278,8 @@ pub struct Answer<'a> {
     pub instance: InstanceId,
     /// One more than at the connection before.
     pub counter: u64,
+    /// The furthest place of this coordinator's store that it was told of.
+    pub mark: Option<StoreMark>,
     /// Its clock.
     pub now: UnixMs,
 }
@@ -307,6 +316,7 @@ impl Signed<Hello> {
             counter: with.counter,
             binding_kind: String::new(),
             binding: Bytes::new(),
+            mark: with.mark,
         };
         Ok(Self::by(with.identity, LABEL_HELLO, hello.encode(), hello))
     }

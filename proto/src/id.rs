@@ -148,6 +148,10 @@ id!(
     /// One running process of a node: random at start.
     InstanceId, 16
 );
+id!(
+    /// Random at every start of a coordinator: names that run of its store.
+    RunId, 16
+);
 
 /// Lower-case hexadecimal text of `bytes`.
 pub fn hex_of(bytes: &[u8]) -> String {

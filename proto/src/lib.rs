@@ -12,7 +12,7 @@ mod transcript;
 pub use canonical::{DecodeError, Fields, Value, decode, encode, map};
 pub use id::{
     AttestationHash, CertHash, ConnId, EntryHash, EnvHash, Fingerprint, Generation, GroupId, IdParseError,
-    InstanceId, InviteId, InviteLookup, Kid, MeshId, MessageId, PeerId, hex_of,
+    InstanceId, InviteId, InviteLookup, Kid, MeshId, MessageId, PeerId, RunId, hex_of,
 };
 pub use key::{BoxPublicKey, BoxSecretKey, IdentityKey, KeyError, Signature, VerifyKey, signed_by};
 pub use time::{Monotonic, Now, UnixMs};
@@ -31,8 +31,8 @@ mod signed;
 
 pub use bind::{Bind, BindCheck, BindError, BindRole, BindTransport, SignedBind, verify_bind};
 pub use hello::{
-    Answer, Challenge, Hello, HelloCheck, HelloError, HelloRole, SignedHello, SignedWelcome, Welcome,
-    challenge_hash, verify_hello, verify_welcome,
+    Answer, Challenge, Hello, HelloCheck, HelloError, HelloRole, SignedHello, SignedWelcome, StoreMark,
+    StoreView, Welcome, challenge_hash, verify_hello, verify_welcome,
 };
 pub use identity::{
     AttestationError, Capabilities, Capability, Handle, HandleError, Origin, OriginError, SessionAttestation,

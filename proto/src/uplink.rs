@@ -10,11 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::chain::Pending;
+use crate::chain::{Cause, Pending};
 use crate::delivery::Via;
-use crate::endpoint::{Endpoint, Event, Output, Refusal, Token, UplinkStatus, earliest};
+use crate::endpoint::{Endpoint, Event, Output, Refusal, Token, UplinkStatus, Write, earliest};
 use crate::entropy::Entropy;
-use crate::hello::{Answer, Challenge, HelloError, HelloRole, SignedHello, verify_welcome};
+use crate::hello::{
+    Answer, Challenge, HelloError, HelloRole, SignedHello, StoreMark, StoreView, verify_welcome,
+};
 use crate::id::PeerId;
 use crate::limits::{CLOCK_SKEW_MAX, HANDSHAKE_TIMEOUT, LINK_SILENCE_MAX, PING_EVERY};
 use crate::time::{Monotonic, Now, UnixMs};
@@ -38,6 +40,8 @@ pub(crate) struct Uplink {
     skew_ms: Option<i64>,
     /// Both clocks when the coordinator last agreed with them.
     vouched: Option<Now>,
+    /// The furthest place of the coordinator's store that it told of.
+    mark: Option<StoreMark>,
     requests: BTreeMap<u64, Asked>,
     next_request: u64,
 }
@@ -71,7 +75,7 @@ enum Asked {
 
 impl Uplink {
     /// Connects at the first timeout.
-    pub(crate) fn new(now: Monotonic) -> Self {
+    pub(crate) fn new(now: Monotonic, mark: Option<StoreMark>) -> Self {
         Self {
             state: State::Down { retry_at: now },
             status: UplinkStatus::Connecting,
@@ -83,6 +87,7 @@ impl Uplink {
             come_back_at: None,
             skew_ms: None,
             vouched: None,
+            mark,
             requests: BTreeMap::new(),
             next_request: 1,
         }
@@ -293,6 +298,7 @@ impl Endpoint {
             head: self.roster.head(),
             instance: self.me.instance,
             counter: self.uplink.counter,
+            mark: self.uplink.mark,
             now: now.wall,
         };
         match SignedHello::answer(challenge, &answer) {
@@ -335,8 +341,45 @@ impl Endpoint {
         self.uplink.attempts = 0;
         self.uplink.state = State::Syncing;
         self.show_uplink(UplinkStatus::Connected);
+        if let Some(store) = welcome.store {
+            self.coordinator_store(now, store);
+        }
         if !self.coordinator_head(now, welcome.head) {
             self.synced(now);
+        }
+    }
+
+    /// What the coordinator says of its store. One that was put back to an older copy lost mail that it
+    /// had accepted, and receipts for it: whatever is not known to have arrived is offered again, and
+    /// ends at the recipient if it had.
+    fn coordinator_store(&mut self, now: Now, store: StoreView) {
+        if !store.kept && self.uplink.mark.is_some() {
+            let rows = self.delivery.accepted_rows();
+            for row in &rows {
+                self.no_longer_accepted(now, *row);
+                self.delivery.give_back(*row);
+            }
+            let count = rows.len();
+            let text = format!(
+                "the coordinator was put back to an older state: the {count} messages it had accepted are sent again"
+            );
+            self.alarm(Cause::WentBack, text);
+        }
+        self.marked(store.mark);
+    }
+
+    /// The coordinator's store got this far, and what it said so far holds while it stays there.
+    fn marked(&mut self, mark: StoreMark) {
+        if self.uplink.mark != Some(mark) {
+            self.uplink.mark = Some(mark);
+            self.write(Write::CoordinatorMark(mark));
+        }
+    }
+
+    /// The coordinator answered for something that is on its disk since this commit.
+    fn kept_by(&mut self, commit: u64) {
+        if let Some(mark) = self.uplink.mark.filter(|mark| mark.commit < commit) {
+            self.marked(StoreMark { commit, ..mark });
         }
     }
 

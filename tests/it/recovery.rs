@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use peerloom_tests::wait::SOON;
-use peerloom_tests::{Coordinator, CoordinatorPlan, Mesh};
+use peerloom_tests::{Coordinator, CoordinatorPlan, Mesh, Plan};
 
 /// What a coordinator ends with when another took its database over.
 const FENCED: i32 = 12;
@@ -37,4 +38,34 @@ fn of_two_coordinators_on_one_database_the_older_ends_and_has_promised_nothing_s
     mesh.coordinator.start();
     mesh.node_mut("build").up();
     mesh.node("build").await_texts(&["before", "after"]);
+}
+
+/// A coordinator's data directory as a backup has it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("an own directory");
+    for entry in fs::read_dir(from).expect("the data is there") {
+        let entry = entry.expect("an own directory can be read");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("an own file can be copied");
+    }
+}
+
+#[test]
+fn mail_accepted_after_the_backup_arrives_though_the_backup_is_put_back() {
+    let mut mesh = Plan::of(&["laptop", "build"]).relay_only("laptop").start();
+    mesh.node_mut("build").down();
+    mesh.node("laptop").send("build", "before the backup");
+    // Taken while it runs, as backups are: SQLite's files are copied with its log.
+    let (data, backup) = (mesh.coordinator.data().to_owned(), mesh.dir().join("backup"));
+    copy(&data, &backup);
+    let lost = mesh.node("laptop").hand_over("build", "after the backup");
+    mesh.node("laptop").await_state(&lost, &["accepted"]);
+
+    mesh.coordinator.stop();
+    fs::remove_dir_all(&data).expect("the data can be removed");
+    copy(&backup, &data);
+    mesh.coordinator.start();
+    mesh.node_mut("build").up();
+
+    mesh.node("build").await_texts(&["before the backup", "after the backup"]);
+    mesh.node("laptop").await_state(&lost, &["stored", "surfaced"]);
 }

@@ -322,7 +322,7 @@ class Link:
         return stmt, sig, c[1]
 
     def _welcome(self, coordinator, hello, hello_sig, stmt, sig):
-        w = fields(decode(stmt), {0: int, 1: 32, 2: int, 3: list, 4: int, 5: int})
+        w = fields(decode(stmt), {0: int, 1: 32, 2: int, 3: list, 4: int, 5: int}, {6: list, 7: bool})
         verify(coordinator, sig, "welcome", stmt)
         require(w[1] == digest("hello", hello, hello_sig), "signature", "a welcome for another hello")
         require(abs(w[2] - now_ms()) <= SKEW_MS, "stale", "clocks differ")

@@ -492,6 +492,7 @@ fn settings(info: &MeshInfo, loaded: Loaded) -> Settings {
         generation: loaded.generation,
         fp_secret: loaded.fp_secret,
         floor: loaded.floor,
+        coordinator_mark: loaded.coordinator_mark,
         origin: info.origin.clone(),
         instance: InstanceId(random()),
         seed: random(),

@@ -203,11 +203,11 @@ impl Step {
 
     fn input_of(&mut self, from_store: FromStore) -> Result<Input, EngineError> {
         match from_store {
-            FromStore::Committed(batch) => {
+            FromStore::Committed(batch, commit) => {
                 if let Some(since) = self.books.writing_since.take() {
                     self.metrics.accepted(since.elapsed());
                 }
-                Ok(Input::Committed { batch })
+                Ok(Input::Committed { batch, commit })
             }
             FromStore::CommitFailed(batch, error) => {
                 self.books.writing_since = None;

@@ -69,7 +69,7 @@ pub(super) async fn write_on(
                 metrics.commit(batch.writes.len(), since.elapsed());
                 well = committed.is_ok();
                 match committed {
-                    Ok(()) => FromStore::Committed(batch),
+                    Ok(commit) => FromStore::Committed(batch, commit),
                     Err(error) => FromStore::CommitFailed(batch, error),
                 }
             }

@@ -62,7 +62,7 @@ impl Client {
         let mut hashes = Vec::new();
         while count > 0 {
             match self.next().await {
-                ToNode::Accepted { env_hashes } => {
+                ToNode::Accepted { env_hashes, .. } => {
                     count -= env_hashes.len();
                     hashes.extend(env_hashes);
                 }
@@ -153,7 +153,7 @@ async fn a_message_between_two_who_are_online_passes_through_both_ways() {
     let (mut accepted, mut settled) = (false, None);
     while !accepted || settled.is_none() {
         match of_alice.next().await {
-            ToNode::Accepted { env_hashes } => accepted = env_hashes == [envelope.env_hash()],
+            ToNode::Accepted { env_hashes, .. } => accepted = env_hashes == [envelope.env_hash()],
             ToNode::Receipt { claim, receipt } => {
                 assert_eq!(receipt, signed);
                 settled = Some(claim);

@@ -14,15 +14,16 @@ const STORE_FAILS_FOR: Duration = Duration::from_secs(1);
 
 impl Hub {
     /// All of it is durable.
-    pub(super) fn committed(&mut self, now: Now, batch: Batch) {
+    pub(super) fn committed(&mut self, now: Now, batch: Batch, commit: u64) {
         self.writing = false;
+        self.runs.current.commit = commit;
         self.store_fails_until = None;
         self.counters.batches += 1;
         self.counters.writes += batch.writes.len() as u64;
         self.written(batch.writes.iter());
         for after in batch.after {
             match after {
-                After::Done { socket, request } => self.send(socket, &ToNode::Done { request }),
+                After::Done { socket, request } => self.send(socket, &ToNode::Done { request, commit }),
                 After::Appended { mesh, by, entry } => self.appended(now, mesh, by, &entry),
                 After::MeshCreated { token, entries, .. } => {
                     self.reply(token, HttpReply::MeshCreated { entries });

@@ -58,6 +58,8 @@ pub enum Input {
     Committed {
         /// As it was taken from [`Hub::take_batch`](super::Hub::take_batch).
         batch: Batch,
+        /// Transactions that the store has ended, this one included.
+        commit: u64,
     },
     /// A batch is not durable, except as the failure says.
     CommitFailed {

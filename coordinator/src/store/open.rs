@@ -8,17 +8,21 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use peerloom_proto::{MeshId, PeerId};
+use peerloom_proto::{MeshId, PeerId, RunId, StoreMark};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
 use super::checkpoint::Checkpointer;
-use super::reads::{Reader, column};
+use super::reads::{Reader, column, natural};
 use super::reserve::{Disk, Reserve};
 use super::{Health, Identity, Store, StoreError, meta};
+use crate::runs::Runs;
 
 /// Applied in order, each once; `user_version` counts them.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_state.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/sqlite/0001_state.sql"),
+    include_str!("../../migrations/sqlite/0002_runs.sql"),
+];
 
 /// "PLco", so that another program's database is told apart from a damaged one.
 const APPLICATION_ID: i64 = 0x504c_636f;
@@ -46,6 +50,10 @@ const CHECK_UNCLEAN_BYTES_MAX: u64 = 256 << 20;
 /// The database's file in the data directory.
 const FILE: &str = "state.db";
 
+/// Runs remembered. A node that was away for longer than the last so many offers its mail again, which
+/// ends at its recipients.
+const RUNS_MAX: u64 = 1_024;
+
 /// How long a statement waits for another connection. Only checkpoints and this process's own
 /// readers share the database.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,7 +73,7 @@ pub(super) async fn open(dir: &Path, identity: Identity) -> Result<Store, StoreE
         .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
         .statement_cache_capacity(64);
     let mut writer = options.connect().await.map_err(failed)?;
-    let run = begin_run(&mut writer).await.map_err(failed)?;
+    let (run, commits) = begin_run(&mut writer).await.map_err(failed)?;
     let queues = load_queues(&mut writer).await.map_err(failed)?;
     let (health, disk) = (Health::default(), Disk::of(&path));
     Ok(Store {
@@ -77,6 +85,7 @@ pub(super) async fn open(dir: &Path, identity: Identity) -> Result<Store, StoreE
         health,
         queues,
         run,
+        commits,
         path,
     })
 }
@@ -176,7 +185,7 @@ async fn pragma(conn: &mut SqliteConnection, sql: &'static str) -> Result<i64, s
 
 /// Migrates, counts the run and marks it as not yet ended, all in one transaction: two processes that
 /// start at once never take the same number. From its commit on every earlier run is fenced off.
-async fn begin_run(conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
+async fn begin_run(conn: &mut SqliteConnection) -> Result<(u64, u64), sqlx::Error> {
     let version = usize::try_from(pragma(conn, "PRAGMA user_version").await?).unwrap_or(usize::MAX);
     let mut sql = String::from("BEGIN IMMEDIATE;\n");
     for migration in MIGRATIONS.iter().skip(version) {
@@ -188,19 +197,39 @@ async fn begin_run(conn: &mut SqliteConnection) -> Result<u64, sqlx::Error> {
             MIGRATIONS.len()
         ));
     }
-    sql.push_str(
+    // SQLite seeds its generator from the operating system's entropy.
+    sql.push_str(&format!(
         "UPDATE meta SET value = value + 1 WHERE name = 'runs';
-         UPDATE meta SET value = 0 WHERE name = 'clean';",
-    );
+         UPDATE meta SET value = 0 WHERE name = 'clean';
+         UPDATE run SET ended = (SELECT value FROM meta WHERE name = 'commits') WHERE ended IS NULL;
+         INSERT INTO run (number, id) SELECT value, randomblob(16) FROM meta WHERE name = 'runs';
+         DELETE FROM run WHERE number <= (SELECT value FROM meta WHERE name = 'runs') - {RUNS_MAX};"
+    ));
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await?;
-    let run = meta(conn, "runs").await?;
+    let (run, commits) = (meta(conn, "runs").await?, meta(conn, "commits").await?);
     sqlx::query("COMMIT").execute(&mut *conn).await?;
     if version == 0 {
         // The schema goes into the file itself, so that a lost write-ahead log cannot make this
         // look like a first start.
         sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *conn).await?;
     }
-    Ok(u64::try_from(run).expect("runs is only ever incremented"))
+    let count = |value| u64::try_from(value).expect("only ever incremented");
+    Ok((count(run), count(commits)))
+}
+
+/// The runs that are remembered, this one among them.
+pub(super) async fn load_runs(conn: &mut SqliteConnection, commit: u64) -> Result<Runs, sqlx::Error> {
+    let rows = sqlx::query("SELECT id, ended FROM run ORDER BY number").fetch_all(conn).await?;
+    let mut runs = Runs::default();
+    for row in &rows {
+        let run = RunId(column(row, 0)?);
+        if row.try_get::<Option<i64>, _>(1)?.is_none() {
+            runs.current = StoreMark { run, commit };
+        } else {
+            runs.earlier.insert(run, natural(row, 1)?);
+        }
+    }
+    Ok(runs)
 }
 
 async fn load_queues(conn: &mut SqliteConnection) -> Result<HashMap<(MeshId, PeerId), i64>, sqlx::Error> {

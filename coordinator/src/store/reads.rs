@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRo
 
 use super::write::{integer, rank};
 use super::{MailKind, MailRow, QueueDepth, Snapshot, StoreError};
+use crate::runs::Runs;
 
 /// Connections for reading: mail for claims on one, everything else beside it.
 const CONNECTIONS_MAX: u32 = 2;
@@ -145,7 +146,7 @@ impl Reader {
         found.map_err(|source| self.failed(source))
     }
 
-    pub(super) async fn snapshot(&self, next_seq: u64) -> Result<Snapshot, StoreError> {
+    pub(super) async fn snapshot(&self, next_seq: u64, runs: Runs) -> Result<Snapshot, StoreError> {
         let queues = sqlx::query(
             "SELECT queue.mesh, queue.recipient, depth.messages, depth.bytes
              FROM (SELECT queue, count(*) AS messages, sum(size) AS bytes
@@ -168,7 +169,7 @@ impl Reader {
             .fetch_all(&self.pool)
             .await;
         let invites = self.each(invites, invite_row)?;
-        Ok(Snapshot { next_seq, queues, meshes, invites })
+        Ok(Snapshot { next_seq, runs, queues, meshes, invites })
     }
 
     pub(super) async fn close(&self) {
@@ -231,6 +232,6 @@ pub(super) fn column<const N: usize>(row: &SqliteRow, index: usize) -> Result<[u
     })
 }
 
-fn natural(row: &SqliteRow, index: usize) -> Result<u64, sqlx::Error> {
+pub(super) fn natural(row: &SqliteRow, index: usize) -> Result<u64, sqlx::Error> {
     u64::try_from(row.try_get::<i64, _>(index)?).map_err(|error| sqlx::Error::Decode(error.into()))
 }

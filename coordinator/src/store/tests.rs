@@ -1,6 +1,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use peerloom_proto::StoreMark;
+
 use super::*;
 
 const MESH: MeshId = MeshId([1; 32]);
@@ -108,6 +110,31 @@ async fn of_two_processes_with_one_database_the_older_writes_nothing_more() {
     // Nor does it say that the other's run ended well.
     older.close().await.unwrap();
     assert_eq!(meta(&mut newer.writer, "clean").await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_store_put_back_to_a_copy_does_not_keep_what_came_after_it() {
+    let (dir, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut store = fresh(dir.path()).await;
+    store.commit(&[put(&mail(1, BOB))]).await.unwrap();
+    let before = store.load().await.unwrap().runs.current;
+    for (name, bytes) in bytes_of(dir.path()) {
+        fs::write(copied.path().join(name), bytes).unwrap();
+    }
+    let commit = store.commit(&[put(&mail(2, BOB))]).await.unwrap();
+    assert_eq!(commit, before.commit + 1);
+    let after = StoreMark { commit, ..before };
+    store.close().await.unwrap();
+    let mut store = again(dir.path()).await.unwrap();
+    let later = store.load().await.unwrap().runs;
+    assert!(later.keep(&before) && later.keep(&after) && later.keep(&later.current));
+
+    let mut back = again(copied.path()).await.unwrap();
+    let runs = back.load().await.unwrap().runs;
+
+    assert!(runs.keep(&before) && runs.keep(&runs.current));
+    assert!(!runs.keep(&after), "it was told in the run the copy was made in, and after that");
+    assert!(!runs.keep(&later.current), "that run has the number of this one, and another id");
 }
 
 #[tokio::test]
@@ -325,7 +352,7 @@ async fn a_newer_schema_is_refused_with_both_versions_and_stays_byte_for_byte() 
     with_mail(dir.path()).await;
     alter(dir.path(), "PRAGMA user_version = 99").await;
     let refused = refused_untouched(dir.path()).await;
-    assert!(matches!(refused, StoreError::Newer { found: 99, known: 1, .. }), "{refused:?}");
+    assert!(matches!(refused, StoreError::Newer { found: 99, known: 2, .. }), "{refused:?}");
 }
 
 #[tokio::test]

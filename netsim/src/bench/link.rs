@@ -94,6 +94,7 @@ impl Link {
                 head: caller.head,
                 instance: InstanceId(seed[..16].try_into().expect("16 of 32 bytes")),
                 counter: 1,
+                mark: None,
                 now: super::now(),
             },
         )?;

@@ -178,7 +178,7 @@ pub(crate) fn accept_some(link: &mut Link, mut each: impl FnMut(&EnvHash)) -> an
     let frames = link.arrived()?;
     while let Some(frame) = frames.next()? {
         match ToNode::decode(&Bytes::copy_from_slice(frame))? {
-            ToNode::Accepted { env_hashes } => {
+            ToNode::Accepted { env_hashes, .. } => {
                 count += env_hashes.len();
                 env_hashes.iter().for_each(&mut each);
             }

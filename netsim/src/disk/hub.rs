@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use peerloom_coordinator::hub::{Answer, Query};
+use peerloom_coordinator::runs::Runs;
 use peerloom_coordinator::store::{InviteRow, MailKind, MailRow, QueueDepth, Snapshot, Write};
 use peerloom_proto::wire::SignedBytes;
-use peerloom_proto::{InviteLookup, MeshId, PeerId};
+use peerloom_proto::{InviteLookup, MeshId, PeerId, RunId, StoreMark};
 
 use super::journal::Sectors;
 
@@ -21,6 +22,8 @@ pub(crate) struct HubDisk {
     queues: BTreeMap<(MeshId, PeerId), BTreeSet<(u8, u64)>>,
     prekeys: BTreeMap<PeerId, SignedBytes>,
     invites: BTreeMap<InviteLookup, (InviteRow, Bytes)>,
+    runs: Runs,
+    run: u64,
 }
 
 impl HubDisk {
@@ -29,15 +32,24 @@ impl HubDisk {
         Self { log: BTreeMap::from([(mesh, log)]), ..Self::default() }
     }
 
-    /// What the hub's `run`-th life begins with.
-    pub(crate) fn snapshot(&self, run: u32) -> Snapshot {
+    /// A process opens the store: what its hub begins with.
+    pub(crate) fn begin_run(&mut self, id: RunId) -> Snapshot {
+        let StoreMark { run, commit } = self.runs.current;
+        self.runs.earlier.insert(run, commit);
+        self.runs.current.run = id;
+        self.run += 1;
+        self.snapshot()
+    }
+
+    fn snapshot(&self) -> Snapshot {
         let depth = |((mesh, to), rows): (&(MeshId, PeerId), &BTreeSet<(u8, u64)>)| {
             let bytes =
                 rows.iter().filter_map(|(_, seq)| self.mail.get(seq)).map(|row| row.bytes.len() as u64);
             QueueDepth { mesh: *mesh, to: *to, messages: rows.len() as u64, bytes: bytes.sum() }
         };
         Snapshot {
-            next_seq: u64::from(run) << RUN_SEQ_BITS,
+            next_seq: self.run << RUN_SEQ_BITS,
+            runs: self.runs.clone(),
             queues: self.queues.iter().filter(|(_, rows)| !rows.is_empty()).map(depth).collect(),
             meshes: self.log.keys().copied().collect(),
             invites: self.invites.values().map(|(row, _)| row.clone()).collect(),
@@ -80,11 +92,17 @@ impl HubDisk {
         }
     }
 
+    /// Transactions so far.
+    pub(crate) fn commits(&self) -> u64 {
+        self.runs.current.commit
+    }
+
     /// One transaction, in the order of [`Write`]'s rules.
     pub(crate) fn commit<'a>(
         &mut self,
         writes: impl Iterator<Item = &'a Write> + Clone,
     ) -> Result<(), String> {
+        self.runs.current.commit += 1;
         for write in writes.clone() {
             self.add(write)?;
         }

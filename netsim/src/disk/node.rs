@@ -8,7 +8,7 @@ use peerloom_proto::endpoint::{
     HeldPrekey, HeldRow, InboxRow, OutboxRow, OutboxState, Row, SeenRow, SentRow, SurfacedRow, Write,
 };
 use peerloom_proto::wire::SignedBytes;
-use peerloom_proto::{Generation, Kid, MessageId, PeerId, UnixMs};
+use peerloom_proto::{Generation, Kid, MessageId, PeerId, StoreMark, UnixMs};
 
 use super::journal::Sectors;
 
@@ -47,6 +47,7 @@ pub(crate) struct NodeDisk {
     dropped: BTreeSet<Row>,
     /// Dedupe rows that were dropped.
     forgotten: u64,
+    pub(crate) coordinator_mark: Option<StoreMark>,
 }
 
 impl NodeDisk {
@@ -112,6 +113,7 @@ impl NodeDisk {
             Write::PrekeyGone(kid) => drop(self.prekeys.remove(kid)),
             Write::PeerPrekey { peer, prekey } => drop(self.peer_prekeys.insert(*peer, prekey.clone())),
             Write::Floor(floor) => self.raise_floor(*floor),
+            Write::CoordinatorMark(mark) => self.coordinator_mark = Some(*mark),
             Write::Revocation(revocation) => self.revocations.push(revocation.clone()),
             Write::Hold(member) => drop(self.on_hold.insert(*member)),
             Write::Unhold(member) => drop(self.on_hold.remove(member)),
@@ -350,6 +352,7 @@ impl Sectors for Write {
             | Self::Conversation { .. }
             | Self::Prekey(_)
             | Self::PrekeyGone(_)
+            | Self::CoordinatorMark(_)
             | Self::PeerPrekey { .. }
             | Self::Floor(_)
             | Self::Revocation(_)

@@ -62,13 +62,13 @@ impl World {
             ToNode::Welcome { welcome } if self.lies(node, Lie::Head) => {
                 self.with_head(&welcome, |world, head| world.another_head(node, head))
             }
-            ToNode::Accepted { env_hashes } => {
+            ToNode::Accepted { env_hashes, commit } => {
                 if self.lies(node, Lie::Entries)
                     && let Some(entries) = self.made_up_entry(node)
                 {
                     self.evil_says(stream, entries.encode());
                 }
-                ToNode::Accepted { env_hashes }
+                ToNode::Accepted { env_hashes, commit }
             }
             ToNode::Challenge { .. }
             | ToNode::Welcome { .. }
@@ -93,7 +93,7 @@ impl World {
         let Ok(parsed) = UnverifiedEnvelope::parse(envelope.clone()) else { return false };
         let lies = self.lies(node, Lie::Accepted);
         if lies {
-            let accepted = ToNode::Accepted { env_hashes: vec![parsed.env_hash()] };
+            let accepted = ToNode::Accepted { env_hashes: vec![parsed.env_hash()], commit: 0 };
             self.evil_says(stream, accepted.encode());
         }
         lies

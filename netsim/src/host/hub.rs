@@ -10,8 +10,8 @@ use peerloom_coordinator::hub::{
 };
 use peerloom_coordinator::rate::Allowance;
 use peerloom_coordinator::store::Write;
-use peerloom_proto::Now;
 use peerloom_proto::limits::MAILBOX_MESSAGES_MAX;
+use peerloom_proto::{Now, RunId};
 
 use super::batch::SYNCED_COMMIT;
 use super::clocks;
@@ -92,7 +92,10 @@ impl World {
             config.mailbox_messages_max = self.mailbox_max();
         }
         let seed = seed_for(self.seed, "coordinator", &format!("entropy {run}"));
-        let hub = Hub::new(config, self.coordinator.disk.snapshot(run), seed, self.hub_now());
+        let id = seed_for(self.seed, "coordinator", &format!("run {run}"));
+        let id = RunId(*id.first_chunk().expect("a hash has sixteen bytes"));
+        let snapshot = self.coordinator.disk.begin_run(id);
+        let hub = Hub::new(config, snapshot, seed, self.hub_now());
         self.coordinator.hub = Some(hub);
         self.hub_step(None);
     }
@@ -241,7 +244,8 @@ impl World {
         if let Some((Moment::After, away)) = crash {
             return self.kill_hub(away);
         }
-        self.hub_step(Some(Input::Committed { batch }));
+        let commit = self.coordinator.disk.commits();
+        self.hub_step(Some(Input::Committed { batch, commit }));
     }
 
     /// What the coordinator's disk is about to finish.

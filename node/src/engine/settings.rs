@@ -62,6 +62,7 @@ impl Identity {
             generation: loaded.generation,
             fp_secret: loaded.fp_secret,
             floor: loaded.floor,
+            coordinator_mark: loaded.coordinator_mark,
             origin: self.origin.clone(),
             instance: self.instance,
             seed: *random(),

@@ -92,7 +92,8 @@ impl Publisher {
             | Write::Prekey(_)
             | Write::PrekeyGone(_)
             | Write::PeerPrekey { .. }
-            | Write::Floor(_) => {}
+            | Write::Floor(_)
+            | Write::CoordinatorMark(_) => {}
         }
     }
 

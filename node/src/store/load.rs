@@ -5,7 +5,8 @@ use futures_util::TryStreamExt;
 use peerloom_proto::endpoint::{HeldPrekey, HeldRow, OutboxRow, OutboxState, SeenRow, SentRow};
 use peerloom_proto::wire::SignedBytes;
 use peerloom_proto::{
-    BoxSecretKey, EnvHash, Fingerprint, Generation, Kid, Message, MessageId, PeerId, Signature, UnixMs,
+    BoxSecretKey, EnvHash, Fingerprint, Generation, Kid, Message, MessageId, PeerId, RunId, Signature,
+    StoreMark, UnixMs,
 };
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
@@ -47,6 +48,8 @@ pub struct Loaded {
     pub fp_secret: [u8; 32],
     /// Mail with exp at or below this is refused unless its row is there.
     pub floor: UnixMs,
+    /// How far the coordinator's store had got when it last answered for something.
+    pub coordinator_mark: Option<StoreMark>,
     /// Rows that are dead, expired or rejected and not requeued.
     pub failed: u64,
 }
@@ -74,6 +77,7 @@ impl Loaded {
             generation: Generation(array(&generation, "meta.generation")?),
             fp_secret: array(&fp_secret, "meta.fp_secret")?,
             floor: time(meta::<i64>(conn, "floor").await?),
+            coordinator_mark: coordinator_mark(conn).await?,
             failed: number(conn, FAILED).await?,
         })
     }
@@ -239,9 +243,22 @@ async fn meta<T>(conn: &mut SqliteConnection, key: &'static str) -> Result<T, St
 where
     T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + Unpin,
 {
+    maybe_meta(conn, key).await?.ok_or_else(|| damaged(key))
+}
+
+async fn maybe_meta<T>(conn: &mut SqliteConnection, key: &'static str) -> Result<Option<T>, StoreError>
+where
+    T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite> + Send + Unpin,
+{
     let found = sqlx::query_scalar("SELECT value FROM meta WHERE key = ?").bind(key);
-    let found: Option<T> = found.fetch_optional(conn).await?;
-    found.ok_or_else(|| damaged(key))
+    Ok(found.fetch_optional(conn).await?)
+}
+
+/// None until a coordinator told of one.
+async fn coordinator_mark(conn: &mut SqliteConnection) -> Result<Option<StoreMark>, StoreError> {
+    let Some(run) = maybe_meta::<Vec<u8>>(conn, "coordinator_run").await? else { return Ok(None) };
+    let commit = uint(meta::<i64>(conn, "coordinator_commit").await?);
+    Ok(Some(StoreMark { run: RunId(array(&run, "meta.coordinator_run")?), commit }))
 }
 
 async fn number(conn: &mut SqliteConnection, sql: &'static str) -> Result<u64, StoreError> {

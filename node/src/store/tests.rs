@@ -5,7 +5,7 @@ mod fixture;
 
 use peerloom_proto::endpoint::{OutboxState, PathKind, SeenRow, SentRow, Write};
 use peerloom_proto::wire::SignedBytes;
-use peerloom_proto::{BoxSecretKey, MessageId, Signature, UnixMs};
+use peerloom_proto::{BoxSecretKey, MessageId, RunId, Signature, StoreMark, UnixMs};
 
 use self::fixture::{Fixture, generation, inbox_row, outbox_row, peer, state};
 use super::{LocalWrite, StoreError};
@@ -31,6 +31,8 @@ async fn what_was_committed_is_there_after_a_crash() {
             Write::PeerPrekey { peer: peer(8), prekey: signed.clone() },
             Write::Revocation(signed.clone()),
             Write::Floor(UnixMs(77)),
+            Write::CoordinatorMark(StoreMark { run: RunId([5; 16]), commit: 40 }),
+            Write::CoordinatorMark(StoreMark { run: RunId([6; 16]), commit: 41 }),
         ])
         .await;
 
@@ -50,6 +52,7 @@ async fn what_was_committed_is_there_after_a_crash() {
     assert_eq!(loaded.next_seqs, [(peer(1), 2), (peer(2), 3)]);
     assert_eq!((loaded.next_outbox_row, loaded.next_inbox_row, loaded.next_position), (3, 3, 3));
     assert_eq!(loaded.floor, UnixMs(77));
+    assert_eq!(loaded.coordinator_mark, Some(StoreMark { run: RunId([6; 16]), commit: 41 }));
 }
 
 #[tokio::test]

@@ -281,6 +281,7 @@ impl<'a> From<&'a [Write]> for Sorted<'a> {
                 | Write::Hold(_)
                 | Write::Unhold(_)
                 | Write::Floor(_)
+                | Write::CoordinatorMark(_)
                 | Write::Revocation(_) => sorted.others.push(write),
             }
         }

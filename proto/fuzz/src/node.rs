@@ -73,6 +73,7 @@ impl Bob {
             generation: Generation([1; 8]),
             fp_secret: [2; 32],
             floor: UnixMs(0),
+            coordinator_mark: None,
             origin: VECTORS.origin(),
             instance: InstanceId([3; 16]),
             seed: [4; 32],
@@ -172,6 +173,7 @@ impl Bob {
             head: VECTORS.roster().head(),
             lease: Duration::from_secs(90),
             frame_bytes_max: FRAME_BYTES_MAX as u64,
+            store: None,
         };
         let signed = SignedWelcome::sign(&VECTORS.coordinator, welcome);
         let welcome = SignedBytes { stmt: signed.stmt().clone(), sig: signed.sig() };

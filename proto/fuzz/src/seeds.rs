@@ -182,7 +182,7 @@ fn frames_to_node() -> Vec<ToNode> {
     vec![
         ToNode::Challenge { challenge: VECTORS.challenge.clone().into() },
         ToNode::Welcome { welcome: no_signature(VECTORS.hex("hello.welcome")) },
-        ToNode::Accepted { env_hashes: vec![env_hash] },
+        ToNode::Accepted { env_hashes: vec![env_hash], commit: 1 },
         ToNode::Refused { env_hash, code: "recipient-full".to_owned(), retry_ms: 5_000 },
         ToNode::Deliver { claim: 1, queued: true, envelope: VECTORS.hex("dm.wire_cbor").into() },
         ToNode::Receipt { claim: 2, receipt: no_signature(VECTORS.hex("receipt.stmt")) },
@@ -191,7 +191,7 @@ fn frames_to_node() -> Vec<ToNode> {
         ToNode::Appended { request, entry: entries[1].clone() },
         ToNode::Conflict { request, size: 9, reserved_ms: 2_000 },
         ToNode::Failed { request, code: "log-authority".to_owned(), text: "no".to_owned() },
-        ToNode::Done { request },
+        ToNode::Done { request, commit: 1 },
         ToNode::Prekeys { prekeys: vec![no_signature(vec![0xa0])] },
         ToNode::Presence { complete: false, peers: vec![(VECTORS.alice.id(), true)] },
         ToNode::GoingAway { reconnect_after_ms: 1_000 },

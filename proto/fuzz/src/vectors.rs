@@ -140,6 +140,7 @@ impl Vectors {
             head: self.roster().head(),
             instance: InstanceId([2; 16]),
             counter: 1,
+            mark: None,
             now: self.challenged_at(),
         }
     }

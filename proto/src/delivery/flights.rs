@@ -66,6 +66,12 @@ impl Delivery {
         self.rows.get(&row).is_some_and(|item| item.stage == Stage::Accepted)
     }
 
+    /// Every row that the coordinator has.
+    pub(crate) fn accepted_rows(&self) -> Vec<Row> {
+        let accepted = self.rows.iter().filter(|(_, item)| item.stage == Stage::Accepted);
+        accepted.map(|(row, _)| *row).collect()
+    }
+
     /// `row` is to be transmitted again.
     pub(crate) fn give_back(&mut self, row: Row) {
         self.land(row);

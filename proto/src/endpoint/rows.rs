@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::body::Message;
 use crate::envelope::Priority;
+use crate::hello::StoreMark;
 use crate::id::{EnvHash, Fingerprint, Generation, Kid, MessageId, PeerId};
 use crate::key::BoxSecretKey;
 use crate::time::UnixMs;
@@ -343,4 +344,6 @@ pub enum Write {
     Hold(PeerId),
     /// It was confirmed.
     Unhold(PeerId),
+    /// How far the coordinator's store had got when it last answered for something.
+    CoordinatorMark(StoreMark),
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::id::EntryHash;
+use crate::id::{EntryHash, RunId};
 use crate::strategies;
 
 const NOW: UnixMs = UnixMs(1_700_000_000_000);
@@ -42,6 +42,7 @@ fn answer_at(challenge: &Challenge, now: UnixMs) -> Result<SignedHello, HelloErr
         head: head(),
         instance: InstanceId([8; 16]),
         counter: 1,
+        mark: None,
         now,
     };
     SignedHello::answer(&challenge.encode(), &with)
@@ -67,7 +68,14 @@ fn receive(hello: &SignedHello, change: impl FnOnce(&mut HelloCheck<'_>)) -> Res
 
 fn welcome(to: &SignedHello) -> SignedWelcome {
     let lease = Duration::from_secs(90);
-    let welcome = Welcome { hello: to.transcript(), ts: NOW, head: head(), lease, frame_bytes_max: 1 << 20 };
+    let welcome = Welcome {
+        hello: to.transcript(),
+        ts: NOW,
+        head: head(),
+        lease,
+        frame_bytes_max: 1 << 20,
+        store: None,
+    };
     SignedWelcome::sign(&key(1), welcome)
 }
 
@@ -166,6 +174,10 @@ fn an_attestation_is_named_exactly_by_those_who_have_one() {
     assert!(parse(HelloRole::Session, auth).is_ok());
 }
 
+fn mark() -> impl Strategy<Value = StoreMark> {
+    (any::<[u8; 16]>(), strategies::uint()).prop_map(|(run, commit)| StoreMark { run: RunId(run), commit })
+}
+
 proptest! {
     #[test]
     fn challenges_survive_the_wire(
@@ -187,12 +199,13 @@ proptest! {
         features in proptest::collection::vec(strategies::text(), 0..4),
         (ts, head, counter) in (strategies::time(), strategies::head(), strategies::uint()),
         (binding_kind, binding) in (strategies::text(), proptest::collection::vec(any::<u8>(), 0..40)),
+        mark in proptest::option::of(mark()),
     ) {
         let role = if auth.is_some() { HelloRole::Session } else { HelloRole::ControlPlane };
         let (auth, instance, binding) = (auth.map(AttestationHash), InstanceId([1; 16]), Bytes::from(binding));
         let hello = Hello {
             mesh, role, id, auth, nonce, challenge, coordinator, origin, ts, features, head, instance, counter,
-            binding_kind, binding,
+            binding_kind, binding, mark,
         };
         prop_assert_eq!(Hello::parse(&hello.encode()), Ok(hello));
     }
@@ -201,8 +214,9 @@ proptest! {
     fn welcomes_survive_the_wire(
         (hello, ts, head) in (any::<[u8; 32]>(), strategies::time(), strategies::head()),
         (lease, frame_bytes_max) in (strategies::uint(), strategies::uint()),
+        store in proptest::option::of((mark(), any::<bool>()).prop_map(|(mark, kept)| StoreView { mark, kept })),
     ) {
-        let welcome = Welcome { hello, ts, head, lease: Duration::from_secs(lease), frame_bytes_max };
+        let welcome = Welcome { hello, ts, head, lease: Duration::from_secs(lease), frame_bytes_max, store };
         prop_assert_eq!(Welcome::parse(&welcome.encode()), Ok(welcome));
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{HelloError, SignedHello, VERSION, check_skew, malformed, version};
+use super::{HelloError, SignedHello, StoreMark, StoreView, VERSION, check_skew, malformed, version};
 use crate::canonical::{DecodeError, Value, decode, encode, map};
 use crate::key::{IdentityKey, Signature, signed_by};
 use crate::limits::STATEMENT_BYTES_MAX;
@@ -25,6 +25,8 @@ pub struct Welcome {
     pub lease: Duration,
     /// Longest frame it takes, in bytes.
     pub frame_bytes_max: u64,
+    /// What its store still holds.
+    pub store: Option<StoreView>,
 }
 
 /// A welcome whose signature holds.
@@ -35,27 +37,35 @@ impl Welcome {
     pub fn parse(stmt: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = decode(stmt, STATEMENT_BYTES_MAX)?.fields()?;
         version(&fields.take(0)?)?;
-        let parsed = Self {
+        let mut parsed = Self {
             hello: fields.take(1)?.array()?,
             ts: UnixMs(fields.take(2)?.uint()?),
             head: Head::from_value(fields.take(3)?)?,
             lease: Duration::from_secs(fields.take(4)?.uint()?),
             frame_bytes_max: fields.take(5)?.uint()?,
+            store: None,
         };
+        if let Some(mark) = fields.optional(6)? {
+            let Value::Bool(kept) = fields.take(7)? else { return Err(DecodeError::Type) };
+            parsed.store = Some(StoreView { mark: StoreMark::from_value(mark)?, kept });
+        }
         fields.finish()?;
         Ok(parsed)
     }
 
     /// The statement's canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
-        encode(&map([
+        let store =
+            self.store.iter().flat_map(|store| [(6, store.mark.as_value()), (7, Value::Bool(store.kept))]);
+        let fields = [
             (0, Value::Uint(VERSION)),
             (1, Value::Bytes(&self.hello)),
             (2, Value::Uint(self.ts.0)),
             (3, self.head.to_value()),
             (4, Value::Uint(self.lease.as_secs())),
             (5, Value::Uint(self.frame_bytes_max)),
-        ]))
+        ];
+        encode(&map(fields.into_iter().chain(store)))
     }
 }
 

@@ -17,7 +17,10 @@ impl Endpoint {
     /// Frames of a welcomed coordinator.
     pub(super) fn served(&mut self, now: Now, frame: ToNode) {
         match frame {
-            ToNode::Accepted { env_hashes } => self.accepted(now, &env_hashes),
+            ToNode::Accepted { env_hashes, commit } => {
+                self.kept_by(commit);
+                self.accepted(now, &env_hashes);
+            }
             ToNode::Refused { env_hash, code, retry_ms } => self.refused(now, &env_hash, code, retry_ms),
             ToNode::Deliver { claim, queued, envelope } => self.mail_from_uplink(claim, queued, envelope),
             ToNode::Receipt { claim, receipt } => {
@@ -48,7 +51,8 @@ impl Endpoint {
                 Some(Asked::Plain { token }) => self.refuse(token, Refusal::Denied { code, text }),
                 None => {}
             },
-            ToNode::Done { request } => {
+            ToNode::Done { request, commit } => {
+                self.kept_by(commit);
                 if let Some(Asked::Plain { token }) = self.uplink.requests.remove(&request) {
                     self.reply(token, Reply::Done);
                 }

@@ -53,7 +53,7 @@ fn to_node() -> impl Strategy<Value = ToNode> {
     prop_oneof![
         bytes().prop_map(|challenge| ToNode::Challenge { challenge }),
         signed().prop_map(|welcome| ToNode::Welcome { welcome }),
-        list(env_hash()).prop_map(|env_hashes| ToNode::Accepted { env_hashes }),
+        (list(env_hash()), uint()).prop_map(|(env_hashes, commit)| ToNode::Accepted { env_hashes, commit }),
         (env_hash(), text(), uint()).prop_map(|(env_hash, code, retry_ms)| ToNode::Refused {
             env_hash,
             code,
@@ -78,7 +78,7 @@ fn to_node() -> impl Strategy<Value = ToNode> {
             reserved_ms
         }),
         (uint(), text(), text()).prop_map(|(request, code, text)| ToNode::Failed { request, code, text }),
-        uint().prop_map(|request| ToNode::Done { request }),
+        (uint(), uint()).prop_map(|(request, commit)| ToNode::Done { request, commit }),
         list(signed()).prop_map(|prekeys| ToNode::Prekeys { prekeys }),
         (any::<bool>(), list((peer(), any::<bool>())))
             .prop_map(|(complete, peers)| ToNode::Presence { complete, peers }),

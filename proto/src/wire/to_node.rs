@@ -25,6 +25,9 @@ pub enum ToNode {
     Accepted {
         /// Which.
         env_hashes: Vec<EnvHash>,
+        /// Transactions of its store when they were: a part of the node's next
+        /// [mark](crate::StoreMark).
+        commit: u64,
     },
     /// This envelope was not taken.
     Refused {
@@ -96,6 +99,8 @@ pub enum ToNode {
     Done {
         /// The node's request.
         request: u64,
+        /// As in [`ToNode::Accepted`].
+        commit: u64,
     },
     /// Prekeys, each to be verified.
     Prekeys {
@@ -139,9 +144,9 @@ impl ToNode {
         let items = match self {
             Self::Challenge { challenge } => vec![uint(64), Value::Bytes(challenge)],
             Self::Welcome { welcome } => vec![uint(65), stmt(welcome), sig(welcome)],
-            Self::Accepted { env_hashes } => {
+            Self::Accepted { env_hashes, commit } => {
                 let hashes = env_hashes.iter().map(|hash| Value::Bytes(hash.as_bytes()));
-                vec![uint(66), Value::Array(hashes.collect())]
+                vec![uint(66), Value::Array(hashes.collect()), uint(*commit)]
             }
             Self::Refused { env_hash, code, retry_ms } => {
                 vec![uint(67), Value::Bytes(env_hash.as_bytes()), Value::Text(code), uint(*retry_ms)]
@@ -164,7 +169,7 @@ impl ToNode {
             Self::Failed { request, code, text } => {
                 vec![uint(74), uint(*request), Value::Text(code), Value::Text(text)]
             }
-            Self::Done { request } => vec![uint(75), uint(*request)],
+            Self::Done { request, commit } => vec![uint(75), uint(*request), uint(*commit)],
             Self::Prekeys { prekeys } => {
                 let prekeys = prekeys.iter().map(|prekey| Value::Array(vec![stmt(prekey), sig(prekey)]));
                 vec![uint(76), Value::Array(prekeys.collect())]
@@ -196,6 +201,7 @@ impl ToNode {
                         .iter()
                         .map(|hash| hash.array().map(EnvHash))
                         .collect::<Result<_, _>>()?,
+                    commit: items.uint()?,
                 }
             }
             67 => Self::Refused {
@@ -215,7 +221,7 @@ impl ToNode {
             72 => Self::Appended { request: items.uint()?, entry: items.bytes()? },
             73 => Self::Conflict { request: items.uint()?, size: items.uint()?, reserved_ms: items.uint()? },
             74 => Self::Failed { request: items.uint()?, code: items.text()?, text: items.text()? },
-            75 => Self::Done { request: items.uint()? },
+            75 => Self::Done { request: items.uint()?, commit: items.uint()? },
             76 => Self::Prekeys { prekeys: items.signed_list()? },
             77 => Self::Presence { complete: items.truth()?, peers: items.presence()? },
             78 => Self::GoingAway { reconnect_after_ms: items.uint()? },

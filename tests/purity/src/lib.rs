@@ -51,6 +51,7 @@ pub extern "C" fn drive(seed: u8) -> u32 {
         generation: Generation([seed; 8]),
         fp_secret: [seed; 32],
         floor: UnixMs(0),
+        coordinator_mark: None,
         origin,
         instance: InstanceId([seed; 16]),
         seed: [seed; 32],

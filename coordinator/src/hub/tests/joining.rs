@@ -6,8 +6,8 @@ use bytes::Bytes;
 use peerloom_proto::wire::{SignedBytes, ToCoordinator, ToNode};
 use peerloom_proto::{
     BoxSecretKey, Handle, IdentityKey, InviteCap, InviteClaim, InviteCode, InviteId, InviteLookup,
-    InviteMode, Origin, PeerId, Role, Roster, SignedCap, SignedClaim, SignedPrekey, UnixMs, WireEntry,
-    signed_by,
+    InviteMode, Origin, PeerId, Role, Roster, RunId, SignedCap, SignedClaim, SignedPrekey, StoreMark, UnixMs,
+    WireEntry, signed_by, verify_welcome,
 };
 
 use super::world::{Node, ORIGIN, World, coordinator_key, genesis_for, newcomer};
@@ -44,11 +44,37 @@ fn the_welcome_is_signed_over_the_hello() {
     say_hello(&mut world, socket, hello.stmt().clone(), hello.sig());
     let frames = world.sent_to(socket);
     let ToNode::Welcome { welcome } = &frames[0] else { panic!("{frames:?}") };
-    let verified =
-        peerloom_proto::verify_welcome(&welcome.stmt, &welcome.sig, &hello, world.now.wall).unwrap();
+    let verified = verify_welcome(&welcome.stmt, &welcome.sig, &hello, world.now.wall).unwrap();
     assert_eq!(verified.head, world.roster.head());
     assert_eq!(verified.lease, Duration::from_secs(90));
     assert!(matches!(&frames[1], ToNode::Presence { complete: true, peers } if peers.is_empty()));
+}
+
+#[test]
+fn a_node_that_was_told_of_a_later_state_of_the_store_is_told_that_it_is_gone() {
+    let mut world = World::new();
+    let mut alice = Node::named("alice");
+    let kept = |world: &mut World, alice: &mut Node, mark| {
+        alice.mark = mark;
+        alice.counter += 1;
+        let socket = world.open();
+        let challenge = world.challenge(socket);
+        let hello = world.hello_for(alice, &challenge, ORIGIN);
+        say_hello(world, socket, hello.stmt().clone(), hello.sig());
+        let frames = world.sent_to(socket);
+        let ToNode::Welcome { welcome } = &frames[0] else { panic!("{frames:?}") };
+        let welcome = verify_welcome(&welcome.stmt, &welcome.sig, &hello, world.now.wall).unwrap();
+        let store = welcome.store.unwrap();
+        assert_eq!(store.mark, world.store.runs.current);
+        store.kept
+    };
+    let told = world.store.runs.current;
+    assert!(kept(&mut world, &mut alice, None));
+    assert!(kept(&mut world, &mut alice, Some(told)));
+    assert!(!kept(&mut world, &mut alice, Some(StoreMark { commit: told.commit + 1, ..told })));
+    world.restart();
+    assert!(kept(&mut world, &mut alice, Some(told)));
+    assert!(!kept(&mut world, &mut alice, Some(StoreMark { run: RunId([77; 16]), ..told })));
 }
 
 #[test]
@@ -262,7 +288,7 @@ fn an_invite_is_deposited_by_an_admin_found_by_its_lookup_and_withdrawn() {
     assert_eq!(world.http(HttpRequest::InviteLookup { lookup }), Some(HttpReply::NoInvite));
 
     world.frame(of_alice, put(2));
-    assert!(world.sent_to(of_alice).contains(&ToNode::Done { request: 2 }));
+    assert!(world.sent_to(of_alice).iter().any(|frame| matches!(frame, ToNode::Done { request: 2, .. })));
     assert_eq!(world.http(HttpRequest::InviteLookup { lookup }), Some(HttpReply::Blob(blob)));
     let read = world.http(HttpRequest::LogRead { bearer: lookup, from: 1 });
     assert!(
@@ -271,7 +297,7 @@ fn an_invite_is_deposited_by_an_admin_found_by_its_lookup_and_withdrawn() {
     );
 
     world.frame(of_alice, ToCoordinator::InviteDelete { request: 3, lookup });
-    assert!(world.sent_to(of_alice).contains(&ToNode::Done { request: 3 }));
+    assert!(world.sent_to(of_alice).iter().any(|frame| matches!(frame, ToNode::Done { request: 3, .. })));
     assert_eq!(world.http(HttpRequest::InviteLookup { lookup }), Some(HttpReply::NoInvite));
     assert_eq!(world.http(HttpRequest::LogRead { bearer: lookup, from: 0 }), Some(HttpReply::NoInvite));
 }

@@ -10,7 +10,7 @@ use crate::store::MailKind;
 
 fn accepted(frames: &[ToNode]) -> usize {
     let count = |frame: &ToNode| match frame {
-        ToNode::Accepted { env_hashes } => env_hashes.len(),
+        ToNode::Accepted { env_hashes, .. } => env_hashes.len(),
         _ => 0,
     };
     frames.iter().map(count).sum()
@@ -139,7 +139,7 @@ fn a_receipt_that_outruns_the_commit_ends_the_message_without_a_row() {
     let frames = world.sent_to(from_alice);
     assert!(
         frames.iter().any(
-            |frame| matches!(frame, ToNode::Accepted { env_hashes } if *env_hashes == [envelope.env_hash()])
+            |frame| matches!(frame, ToNode::Accepted { env_hashes, .. } if *env_hashes == [envelope.env_hash()])
         ),
         "what was not on its way to the disk is receipted and needs none: {frames:?}"
     );

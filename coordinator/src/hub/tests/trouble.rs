@@ -2,12 +2,17 @@
 
 use std::time::Duration;
 
-use peerloom_proto::Role;
 use peerloom_proto::wire::{ToCoordinator, ToNode};
+use peerloom_proto::{Role, UnverifiedEnvelope};
 
 use super::world::{Disk, Node, World, newcomer};
 use crate::hub::{CommitFailure, Input};
 use crate::store::MailKind;
+
+fn accepted(world: &World, envelope: &UnverifiedEnvelope) -> ToNode {
+    let commit = world.store.runs.current.commit;
+    ToNode::Accepted { env_hashes: vec![envelope.env_hash()], commit }
+}
 
 #[test]
 fn what_was_not_written_is_not_accepted_and_can_be_put_again() {
@@ -29,7 +34,7 @@ fn what_was_not_written_is_not_accepted_and_can_be_put_again() {
     world.pass(Duration::from_secs(2));
     world.put(from_alice, &envelope);
     world.commit();
-    assert_eq!(world.sent_to(from_alice), [ToNode::Accepted { env_hashes: vec![envelope.env_hash()] }]);
+    assert_eq!(world.sent_to(from_alice), [accepted(&world, &envelope)]);
     assert_eq!(world.hub.counters().mail_queued, 1);
 }
 
@@ -96,7 +101,7 @@ fn a_message_receipted_while_its_commit_failed_is_accepted_all_the_same() {
     world.send_receipt(to_bob, &receipt, vec![claim]);
     world.fail(CommitFailure::Nothing);
     let frames = world.sent_to(from_alice);
-    assert!(frames.contains(&ToNode::Accepted { env_hashes: vec![envelope.env_hash()] }), "{frames:?}");
+    assert!(frames.contains(&accepted(&world, &envelope)), "{frames:?}");
 }
 
 #[test]

@@ -8,8 +8,9 @@ use peerloom_proto::wire::{SignedBytes, ToCoordinator, ToNode};
 use peerloom_proto::{
     Answer as HelloAnswer, BoxPublicKey, Channel, EnvHash, Fingerprint, GenesisParams, Handle, Head, Header,
     HelloRole, IdentityKey, InstanceId, InviteLookup, Kid, MeshId, MessageId, Monotonic, NewMember, Now,
-    Origin, PeerId, Policy, Priority, Receipt, ReceiptRow, ReceiptStatus, Recipient, Role, Roster,
-    SignedHello, SignedReceipt, Suite, UnixMs, UnverifiedEnvelope, Value, WireEntry, encode, sha256,
+    Origin, PeerId, Policy, Priority, Receipt, ReceiptRow, ReceiptStatus, Recipient, Role, Roster, RunId,
+    SignedHello, SignedReceipt, StoreMark, Suite, UnixMs, UnverifiedEnvelope, Value, WireEntry, encode,
+    sha256,
 };
 
 use crate::arrived::Arrived;
@@ -18,6 +19,7 @@ use crate::hub::{
     Answer, Command, CommitFailure, HttpReply, HttpRequest, HttpToken, Hub, HubConfig, Input, Query, ReadId,
     SocketId,
 };
+use crate::runs::Runs;
 use crate::store::{InviteRow, MailRow, QueueDepth, Snapshot, Write};
 
 pub(crate) const ORIGIN: &str = "http://127.0.0.1:7700";
@@ -28,12 +30,13 @@ pub(crate) struct Node {
     pub(crate) key: IdentityKey,
     pub(crate) instance: InstanceId,
     pub(crate) counter: u64,
+    pub(crate) mark: Option<StoreMark>,
 }
 
 impl Node {
     pub(crate) fn named(name: &str) -> Self {
         let seed = sha256(format!("hub test {name}").as_bytes());
-        Self { key: IdentityKey::from_seed(&seed), instance: InstanceId([1; 16]), counter: 0 }
+        Self { key: IdentityKey::from_seed(&seed), instance: InstanceId([1; 16]), counter: 0, mark: None }
     }
 
     pub(crate) fn id(&self) -> PeerId {
@@ -55,6 +58,7 @@ pub(crate) struct FakeStore {
     pub(crate) mail: BTreeMap<u64, MailRow>,
     pub(crate) prekeys: BTreeMap<PeerId, SignedBytes>,
     pub(crate) invites: BTreeMap<InviteLookup, (InviteRow, Bytes)>,
+    pub(crate) runs: Runs,
     next_seq: u64,
 }
 
@@ -134,6 +138,7 @@ impl World {
         self.writing = None;
         self.reads.clear();
         self.store.next_seq += 1 << 20;
+        self.store.begin_run();
         let config = HubConfig::new(coordinator_key(), Origin::parse(ORIGIN).expect("an origin"));
         let snapshot = self.store.snapshot();
         self.hub = Hub::new(config, snapshot, [8; 32], self.now);
@@ -163,16 +168,16 @@ impl World {
                 return;
             }
             let batch = self.writing.take().expect("looked at above");
-            self.store.apply(&batch.writes);
-            self.hub.handle(self.now, Input::Committed { batch });
+            let commit = self.store.apply(&batch.writes);
+            self.hub.handle(self.now, Input::Committed { batch, commit });
         }
     }
 
     /// The batch under way becomes durable.
     pub(crate) fn commit(&mut self) {
         let batch = self.writing.take().expect("a batch is under way");
-        self.store.apply(&batch.writes);
-        self.input(Input::Committed { batch });
+        let commit = self.store.apply(&batch.writes);
+        self.input(Input::Committed { batch, commit });
     }
 
     /// The batch under way is lost.
@@ -223,6 +228,7 @@ impl World {
             head: self.roster.head(),
             instance: node.instance,
             counter: node.counter,
+            mark: node.mark,
             now: self.now.wall,
         };
         SignedHello::answer(challenge, &answer).expect("the challenge is this coordinator's")
@@ -386,6 +392,7 @@ impl FakeStore {
         }
         Snapshot {
             next_seq: self.next_seq,
+            runs: self.runs.clone(),
             queues: queues.into_values().collect(),
             meshes: self.log.keys().copied().collect(),
             invites: self.invites.values().map(|(row, _)| row.clone()).collect(),
@@ -427,7 +434,9 @@ impl FakeStore {
         }
     }
 
-    fn apply(&mut self, writes: &[Write]) {
+    /// One transaction; gives how many there were.
+    fn apply(&mut self, writes: &[Write]) -> u64 {
+        self.runs.current.commit += 1;
         for write in writes {
             match write.clone() {
                 Write::MeshCreate { mesh } => drop(self.log.insert(mesh, Vec::new())),
@@ -473,6 +482,13 @@ impl FakeStore {
                 self.mail.retain(|_, row| row.mesh != *mesh || row.to != *to);
             }
         }
+        self.runs.current.commit
+    }
+
+    fn begin_run(&mut self) {
+        let StoreMark { run, commit } = self.runs.current;
+        self.runs.earlier.insert(run, commit);
+        self.runs.current.run = RunId([run.0[0] + 1; 16]);
     }
 }
 

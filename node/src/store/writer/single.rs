@@ -26,6 +26,7 @@ pub(super) fn peer_of(write: &Write) -> Option<PeerId> {
         | Write::Prekey(_)
         | Write::PrekeyGone(_)
         | Write::Floor(_)
+        | Write::CoordinatorMark(_)
         | Write::Revocation(_) => None,
     }
 }
@@ -79,6 +80,11 @@ impl Writer {
                 self.run(query.bind(number(&self.peers, member))).await
             }
             Write::Floor(floor) => self.raise_floor(*floor).await,
+            Write::CoordinatorMark(mark) => {
+                let sql = "INSERT OR REPLACE INTO meta (key, value) VALUES ('coordinator_run', ?), \
+                           ('coordinator_commit', ?)";
+                self.run(sqlx::query(sql).bind(&mark.run.0[..]).bind(int(mark.commit))).await
+            }
             Write::Revocation(revocation) => {
                 let sql = "INSERT OR IGNORE INTO revocations (stmt, sig) VALUES (?, ?)";
                 self.run(sqlx::query(sql).bind(&revocation.stmt[..]).bind(&revocation.sig.0[..])).await

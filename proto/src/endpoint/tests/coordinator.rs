@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::envelope::{Recipient, UnverifiedEnvelope};
-use crate::hello::{Challenge, HelloCheck, SignedWelcome, Welcome, verify_hello};
-use crate::id::{EnvHash, MessageId, PeerId};
+use crate::hello::{Challenge, HelloCheck, SignedWelcome, StoreView, Welcome, verify_hello};
+use crate::id::{EnvHash, MessageId, PeerId, RunId};
 use crate::identity::Origin;
 use crate::key::IdentityKey;
 use crate::limits::{CLAIM_LEASE, FRAME_BYTES_MAX, PRESENCE_LEASE};
@@ -41,6 +41,8 @@ pub(super) struct Coordinator {
     pub(super) carried: Vec<(MessageId, Bytes)>,
     /// How much a new member's admission waits for its place.
     pub(super) roster: Roster,
+    /// What it says of its store, if anything.
+    pub(super) store: Option<StoreView>,
     log: Vec<Bytes>,
     sockets: BTreeMap<Socket, Stage>,
     queue: BTreeMap<Claim, Item>,
@@ -79,6 +81,7 @@ impl Coordinator {
             full: BTreeSet::new(),
             carried: Vec::new(),
             roster,
+            store: None,
             log,
             sockets: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -167,6 +170,19 @@ impl Coordinator {
         acts
     }
 
+    /// Its store is put back to one without mail and receipts, and it knows.
+    pub(super) fn goes_back(&mut self) {
+        self.queue.clear();
+        self.receipted.clear();
+        if let Some(store) = &mut self.store {
+            (store.mark.run, store.kept) = (RunId([store.mark.run.0[0] + 1; 16]), false);
+        }
+    }
+
+    fn commit(&self) -> u64 {
+        self.store.map_or(0, |store| store.mark.commit)
+    }
+
     pub(super) fn frame(&mut self, now: Now, socket: Socket, frame: &Bytes) -> Vec<Act> {
         let frame = ToCoordinator::decode(frame, FRAME_BYTES_MAX).expect("nodes speak well-formed frames");
         match self.sockets.get(&socket) {
@@ -204,6 +220,7 @@ impl Coordinator {
             head: self.roster.head(),
             lease: PRESENCE_LEASE,
             frame_bytes_max: FRAME_BYTES_MAX as u64,
+            store: self.store,
         };
         let signed = SignedWelcome::sign(&self.key, welcome);
         let welcome = SignedBytes { stmt: signed.stmt().clone(), sig: signed.sig() };
@@ -241,7 +258,7 @@ impl Coordinator {
                 vec![Act::Send(socket, ToNode::Prekeys { prekeys })]
             }
             ToCoordinator::InvitePut { request, .. } | ToCoordinator::InviteDelete { request, .. } => {
-                vec![Act::Send(socket, ToNode::Done { request })]
+                vec![Act::Send(socket, ToNode::Done { request, commit: self.commit() })]
             }
             ToCoordinator::Ping { nonce } => vec![Act::Send(socket, ToNode::Pong { nonce })],
             ToCoordinator::Pong { .. } => Vec::new(),
@@ -278,7 +295,7 @@ impl Coordinator {
             self.enqueue(to, What::Mail { from, env_hash, exp: header.exp, wire });
         }
         let mut acts = self.offer(now, to);
-        acts.push(Act::Send(socket, ToNode::Accepted { env_hashes: vec![env_hash] }));
+        acts.push(Act::Send(socket, ToNode::Accepted { env_hashes: vec![env_hash], commit: self.commit() }));
         acts
     }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::endpoint::{
     HeldPrekey, HeldRow, InboxRow, Lookups, OutboxRow, OutboxState, Row, SeenRow, SentRow, SurfacedRow, Write,
 };
+use crate::hello::StoreMark;
 use crate::id::{EnvHash, Fingerprint, Generation, Kid, MessageId, PeerId};
 use crate::time::UnixMs;
 use crate::wire::SignedBytes;
@@ -29,6 +30,7 @@ pub(super) struct Disk {
     floor: UnixMs,
     /// How often rows were read whole.
     pub(super) loads: usize,
+    pub(super) coordinator_mark: Option<StoreMark>,
 }
 
 impl Disk {
@@ -96,6 +98,7 @@ impl Disk {
                 self.peer_prekeys.insert(peer, prekey);
             }
             Write::Floor(floor) => self.floor = floor,
+            Write::CoordinatorMark(mark) => self.coordinator_mark = Some(mark),
             Write::Revocation(revocation) => self.revocations.push(revocation),
             Write::Hold(member) => {
                 self.on_hold.insert(member);

@@ -55,6 +55,7 @@ pub(super) fn settings(place: u8, life: u8, disk: &Disk) -> Settings {
         generation: Generation([place + 1; 8]),
         fp_secret: [place + 1; 32],
         floor: disk.floor(),
+        coordinator_mark: disk.coordinator_mark,
         origin: origin(),
         instance: InstanceId([life; 16]),
         seed,

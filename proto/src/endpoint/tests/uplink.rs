@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::A_WHILE;
 use super::mesh::key;
-use super::world::{ALICE, BOB, Direct, World};
+use super::world::{ALICE, BOB, CAROL, Direct, World};
 use crate::endpoint::{OutboxState, Refusal, Reply, Request, UplinkStatus};
-use crate::id::InviteLookup;
+use crate::hello::{StoreMark, StoreView};
+use crate::id::{InviteLookup, RunId};
 use crate::time::UnixMs;
 use crate::wire::ToNode;
 
@@ -87,6 +88,7 @@ fn a_welcome_signed_by_someone_else_is_refused() {
             head: world.coordinator.roster.head(),
             lease: Duration::from_secs(90),
             frame_bytes_max: 1 << 20,
+            store: None,
         },
     );
     let signed = crate::wire::SignedBytes { stmt: welcome.stmt().clone(), sig: welcome.sig() };
@@ -192,4 +194,34 @@ fn invites_need_a_coordinator_and_are_answered_when_it_has_them() {
     world.settle();
     assert!(matches!(world.answer(ALICE, under_way), Some(Reply::Refused(Refusal::CoordinatorAway))));
     assert!(matches!(world.request(ALICE, put()), Some(Reply::Refused(Refusal::CoordinatorAway))));
+}
+
+const MARK: StoreMark = StoreMark { run: RunId([1; 16]), commit: 7 };
+
+#[test]
+fn what_a_coordinator_lost_by_going_back_is_offered_again_and_shown_once() {
+    let mut world = World::asleep(3, Direct::Blocked);
+    world.coordinator.store = Some(StoreView { mark: MARK, kept: true });
+    [ALICE, BOB, CAROL].into_iter().for_each(|node| world.start(node));
+    world.settle();
+    world.stop(BOB);
+    let [lost, kept] = ["lost", "kept"].map(|text| world.send(ALICE, BOB, text));
+    let arrived = world.send(ALICE, CAROL, "arrived");
+    world.pass(A_WHILE);
+    assert_eq!(world.state(ALICE, lost, BOB), OutboxState::Accepted);
+    assert_eq!(world.nodes[ALICE].disk.coordinator_mark, Some(MARK));
+
+    world.coordinator_down();
+    world.coordinator.goes_back();
+    world.coordinator_up = true;
+    world.pass(A_WHILE);
+
+    assert_eq!(world.alarms(ALICE).len(), 1);
+    assert!(world.alarms(ALICE)[0].contains("the 2 messages it had accepted are sent again"));
+    assert_eq!(world.carried(arrived).len(), 1, "what its recipient has is not the coordinator's to lose");
+    world.start(BOB);
+    world.pass(A_WHILE);
+    assert_eq!(world.inbox(BOB), ["lost", "kept"]);
+    assert_eq!(world.state(ALICE, kept, BOB), OutboxState::Stored);
+    assert_eq!(world.nodes[ALICE].disk.coordinator_mark, world.coordinator.store.map(|store| store.mark));
 }
