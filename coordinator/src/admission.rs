@@ -2,7 +2,8 @@
 //!
 //! 1. [`Hub::opened`]   throttle by address, challenge
 //! 2. [`Hub::hello`]    one frame within ten seconds: own challenge, own key and origin, signature
-//! 3. [`Hub::welcome`]  once the mesh's log is replayed: an unrevoked member gets its socket
+//! 3. [`Hub::welcome`]  once the mesh's log is replayed, and given back where it is shorter than the
+//!    node's: an unrevoked member gets its socket
 //! 4. [`Hub::watch`]    pings, silence, and those who never said hello
 //! 5. [`Hub::closed`]   what the socket leaves behind
 
@@ -14,8 +15,8 @@ use peerloom_proto::limits::{
 };
 use peerloom_proto::wire::{SignedBytes, ToNode};
 use peerloom_proto::{
-    Challenge, HelloCheck, HelloError, HelloRole, MeshId, Monotonic, Now, PeerId, Roster, SignedHello,
-    SignedWelcome, StoreView, UnixMs, Welcome, verify_hello,
+    Challenge, HelloCheck, HelloError, HelloRole, MeshId, Monotonic, Now, PeerId, Role, Roster, SignedHello,
+    SignedWelcome, StoreView, UnixMs, Welcome, verify_hello, want_log,
 };
 
 use crate::hub::{Command, Hub, SocketId};
@@ -40,8 +41,8 @@ pub(crate) struct Socket {
 enum Phase {
     /// Its hello is awaited.
     Challenged { challenge: Bytes, at: UnixMs },
-    /// Its hello holds; the mesh's log is being replayed.
-    Greeted { hello: Box<SignedHello> },
+    /// Its hello holds; the mesh's log is being replayed, or was asked back from an index on.
+    Greeted { hello: Box<SignedHello>, asked: Option<u64> },
     /// A member.
     Member { mesh: MeshId, id: PeerId },
 }
@@ -111,20 +112,27 @@ impl Hub {
             }
         }
         let mesh = hello.mesh;
-        if !self.meshes.contains_key(&mesh) {
-            return self.refuse_hello(socket, "mesh", "this coordinator does not know the mesh");
-        }
         if let Some(entry) = self.sockets.get_mut(&socket) {
-            entry.phase = Phase::Greeted { hello: Box::new(hello) };
+            entry.phase = Phase::Greeted { hello: Box::new(hello), asked: None };
         }
-        self.with_roster(now, mesh, Waiting::Hello(socket));
+        if self.meshes.contains_key(&mesh) {
+            self.with_roster(now, mesh, Waiting::Hello(socket));
+        } else if !self.asks_back(socket, 0) {
+            self.refuse_hello(socket, "mesh", "this coordinator does not know the mesh");
+        }
     }
 
     /// The mesh's roster is at hand: is this identity a member?
     pub(crate) fn welcome(&mut self, now: Now, socket: SocketId) {
         let Some(entry) = self.sockets.get_mut(&socket) else { return };
-        let Phase::Greeted { hello } = &entry.phase else { return };
+        let Phase::Greeted { hello, .. } = &entry.phase else { return };
         let hello = hello.clone();
+        let Some(roster) = self.meshes.get(&hello.mesh).and_then(Mesh::roster) else { return };
+        // Before membership is judged: what was lost may be this member's own admission.
+        let size = roster.size();
+        if hello.head.size > size && self.asks_back(socket, size) {
+            return;
+        }
         let Some(roster) = self.meshes.get(&hello.mesh).and_then(Mesh::roster) else { return };
         match roster.member(&hello.id) {
             None => return self.refuse_hello(socket, "not-a-member", "this key is no member of the mesh"),
@@ -133,7 +141,10 @@ impl Hub {
             }
             Some(_) => {}
         }
-        let welcome = self.signed_welcome(now, roster, &hello);
+        let senior = roster.role_of(&hello.id) > Some(Role::Member) && roster.contains_head(&hello.head);
+        let kept = hello.mark.is_none_or(|mark| self.runs.keep(&mark));
+        let welcome = self.signed_welcome(now, roster, &hello, kept);
+        self.compared(now, &hello.mesh, senior, kept);
         match self.attach(now, socket, &hello) {
             Err(_) => {
                 return self.refuse_hello(socket, "replaced", "a later connection of this instance is open");
@@ -150,8 +161,7 @@ impl Hub {
         self.tell_all(socket, &hello.mesh, &hello.id);
     }
 
-    fn signed_welcome(&self, now: Now, roster: &Roster, hello: &SignedHello) -> SignedWelcome {
-        let kept = hello.mark.is_none_or(|mark| self.runs.keep(&mark));
+    fn signed_welcome(&self, now: Now, roster: &Roster, hello: &SignedHello, kept: bool) -> SignedWelcome {
         let welcome = Welcome {
             hello: hello.transcript(),
             ts: now.wall,
@@ -163,7 +173,31 @@ impl Hub {
         SignedWelcome::sign(&self.config.key, welcome)
     }
 
-    fn refuse_hello(&mut self, socket: SocketId, code: &str, text: &str) {
+    /// Asks whoever said hello for the log from an index on, at most once from each. False if it was asked
+    /// already: then it has nothing that helps.
+    fn asks_back(&mut self, socket: SocketId, from: u64) -> bool {
+        let Some(Socket { phase: Phase::Greeted { hello, asked }, .. }) = self.sockets.get_mut(&socket)
+        else {
+            return false;
+        };
+        if asked.is_some_and(|before| from <= before) {
+            return false;
+        }
+        *asked = Some(from);
+        let sig = want_log(&self.config.key, hello, from);
+        self.send(socket, &ToNode::LogWanted { from, sig });
+        true
+    }
+
+    /// The mesh whose log this socket was asked for, from this index on.
+    pub(crate) fn was_asked(&self, socket: SocketId, from: u64) -> Option<MeshId> {
+        match &self.sockets.get(&socket)?.phase {
+            Phase::Greeted { hello, asked } if *asked == Some(from) => Some(hello.mesh),
+            Phase::Greeted { .. } | Phase::Challenged { .. } | Phase::Member { .. } => None,
+        }
+    }
+
+    pub(crate) fn refuse_hello(&mut self, socket: SocketId, code: &str, text: &str) {
         self.counters.hellos_refused += 1;
         self.expel(socket, code, text);
     }

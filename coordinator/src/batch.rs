@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use peerloom_proto::{MeshId, PeerId, WireEntry};
+use peerloom_proto::{MeshId, PeerId, Roster, WireEntry};
 
 use crate::hub::{HttpToken, SocketId};
 use crate::meshlog::Appender;
@@ -30,6 +30,8 @@ pub(crate) enum After {
     Appended { mesh: MeshId, by: Appender, entry: WireEntry },
     /// A mesh begins.
     MeshCreated { token: HttpToken, mesh: MeshId, entries: Vec<Bytes> },
+    /// A mesh that was lost is here again, as far as a node gave it back.
+    MeshRegained { roster: Box<Roster> },
     /// What a read of expired rows found has ended.
     ExpirySwept,
 }

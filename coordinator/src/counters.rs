@@ -49,6 +49,11 @@ pub struct Counters {
     pub logs_broken: u64,
     /// Appends that lost the race for their place.
     pub log_conflicts: u64,
+    /// Mesh log entries that this store had lost and nodes gave back.
+    pub log_regained: u64,
+    /// Hellos of nodes that were told of a later state of this store: it is an old copy. Nodes send again
+    /// what it lost.
+    pub marks_lost: u64,
     /// Connections closed for frames that are none.
     pub frames_malformed: u64,
     /// Invite lookups that found something.

@@ -5,8 +5,8 @@
 //! [`poll_command`](Hub::poll_command) gives, and whenever no batch is being written,
 //! [`take_batch`](Hub::take_batch) and write it. At most one batch is under way; its end is an input.
 //!
-//! Dispatch only. Frames go to `admission` (hello), `mailbox` (mail), `meshlog` (entries),
-//! `gossip` (presence), `invites` and `prekeys`; time to `expiry` and the leases.
+//! Dispatch only. Frames go to `admission` (hello), `mailbox` (mail), `meshlog` (entries), `regained`
+//! (entries that were lost), `gossip` (presence), `invites` and `prekeys`; time to `expiry` and the leases.
 
 mod commit;
 mod config;
@@ -40,6 +40,10 @@ use crate::store::Snapshot;
 
 /// Leases, pings and silence are looked after this often: they are counted in tens of seconds.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// A store that nobody noted a sign of life in for longer may be an older copy of itself. Three times
+/// [`SIGN_OF_LIFE_EVERY`](crate::store::SIGN_OF_LIFE_EVERY): a restart is over before that.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Reads of the store one socket may wait for; a node that asks for more is not one of ours.
 const READS_PER_SOCKET_MAX: u32 = 64;
@@ -76,6 +80,8 @@ pub struct Hub {
     pub(crate) lookups: Throttle,
     pub(crate) sweep: Sweep,
     pub(crate) runs: Runs,
+    /// Since when the store may be an older copy of itself; decided once a run.
+    pub(crate) doubted: Option<Monotonic>,
     pub(crate) store_fails_until: Option<Monotonic>,
     pub(crate) draining: bool,
     reads: BTreeMap<ReadId, ReadFor>,
@@ -112,6 +118,7 @@ impl Hub {
             recent: Recent::default(),
             sweep: Sweep::At(now.monotonic),
             runs: snapshot.runs,
+            doubted: snapshot.silence.filter(|silence| *silence > SILENCE_MAX).map(|_| now.monotonic),
             store_fails_until: None,
             draining: false,
             reads: BTreeMap::new(),
@@ -220,6 +227,9 @@ impl Hub {
                 self.expel(socket, "malformed", &text);
             }
             (Arrived::Frame(ToCoordinator::Hello { hello, .. }), None) => self.hello(now, socket, &hello),
+            (Arrived::Frame(ToCoordinator::LogReturn { from, entries }), None) => {
+                self.log_returned(now, socket, from, &entries);
+            }
             (Arrived::Put(_) | Arrived::Receipt { .. } | Arrived::Frame(_), None) => {
                 self.expel(socket, "hello", "the first frame must be a hello");
             }
@@ -246,6 +256,9 @@ impl Hub {
             ToCoordinator::Claim { messages, bytes } => self.claim((mesh, id), messages, bytes),
             ToCoordinator::Settle { claims } => self.settle((mesh, id), &claims),
             ToCoordinator::LogGet { from } => self.log_get(socket, mesh, from),
+            ToCoordinator::LogReturn { .. } => {
+                self.expel(socket, "malformed", "nobody asked for log entries")
+            }
             ToCoordinator::LogAppend { request, entry } => {
                 let by = crate::meshlog::Appender::Member { socket, id, request };
                 self.append(now, mesh, by, &entry);

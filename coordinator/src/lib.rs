@@ -23,6 +23,7 @@ mod meshlog;
 mod prekeys;
 pub mod rate;
 mod recent;
+mod regained;
 pub mod runs;
 // The machine's threads, and the sockets.
 pub mod engine;

@@ -19,6 +19,22 @@ pub(crate) struct Mesh {
     pub(crate) changes: BTreeMap<PeerId, bool>,
     /// When changes were last told.
     pub(crate) told: Option<Monotonic>,
+    /// Whether no entry of it can have been lost: it began in this run, or an owner or admin compared.
+    pub(crate) compared: Compared,
+    /// When it was given back whole; the process's start for all others.
+    pub(crate) regained_at: Monotonic,
+}
+
+/// With whom the log was compared since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Compared {
+    /// Nobody above a plain member.
+    #[default]
+    Not,
+    /// An owner or admin.
+    WithSenior,
+    /// The mesh began in this run: there is nothing to compare.
+    Needless,
 }
 
 #[derive(Debug, Default)]
@@ -26,7 +42,7 @@ pub(crate) enum Log {
     /// Nobody has asked yet.
     #[default]
     Unread,
-    /// Being replayed from the store; who asked waits.
+    /// Being replayed from the store, or written to it again; who asked waits.
     Reading { roster: Option<Box<Roster>>, waiting: Vec<Waiting> },
     /// Replayed.
     Ready(Box<LiveLog>),
@@ -53,6 +69,10 @@ pub(crate) struct LiveLog {
     pub(crate) parked: VecDeque<(Appender, WireEntry)>,
     /// For whom the next place is kept, and until when.
     pub(crate) reserved: Option<(Place, Monotonic)>,
+    /// Entries that were lost and are being written again, and who gave them back.
+    pub(crate) regained: Option<(SocketId, VecDeque<WireEntry>)>,
+    /// Others with a longer log, who wait for that.
+    pub(crate) behind: Vec<SocketId>,
 }
 
 /// Who keeps a place in the log.
@@ -83,7 +103,14 @@ pub(crate) enum Reach {
 impl Mesh {
     /// A mesh that was just created, its log at hand.
     pub(crate) fn begun(roster: Roster) -> Self {
-        Self { log: Log::Ready(Box::new(LiveLog::new(roster))), ..Self::default() }
+        let log = Log::Ready(Box::new(LiveLog::new(roster)));
+        Self { log, compared: Compared::Needless, ..Self::default() }
+    }
+
+    /// A mesh that was lost and given back by this socket, and is not on the disk yet.
+    pub(crate) fn regained(now: Monotonic, giver: SocketId) -> Self {
+        let log = Log::Reading { roster: None, waiting: vec![Waiting::Hello(giver)] };
+        Self { log, regained_at: now, ..Self::default() }
     }
 
     /// The roster, once it is replayed.
@@ -131,6 +158,13 @@ impl Presence {
 
 impl LiveLog {
     pub(crate) const fn new(roster: Roster) -> Self {
-        Self { roster, appending: false, parked: VecDeque::new(), reserved: None }
+        Self {
+            roster,
+            appending: false,
+            parked: VecDeque::new(),
+            reserved: None,
+            regained: None,
+            behind: Vec::new(),
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! 2. [`Hub::append`]       compare-and-swap on the head, the same replay check as everybody's, a signature
 //! 3. [`Hub::appended`]     once durable: the author is answered, everybody online is told
 //!
+//! What comes back of a log that was lost is `regained`'s.
+//!
 //! One entry of a mesh is on its way to the disk at a time. Who lost the race gets the next place
 //! kept for two seconds; revocations wait for no reservation.
 
@@ -36,15 +38,25 @@ const BEGINNING_MAX: usize = 64;
 /// Who wants an entry appended, and how it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Appender {
-    Member { socket: SocketId, id: PeerId, request: u64 },
-    Joiner { token: HttpToken, lookup: InviteLookup },
+    Member {
+        socket: SocketId,
+        id: PeerId,
+        request: u64,
+    },
+    Joiner {
+        token: HttpToken,
+        lookup: InviteLookup,
+    },
+    /// Nobody wants it: it had its place, and was lost.
+    Regained,
 }
 
 impl Appender {
-    const fn place(&self) -> Place {
+    const fn place(&self) -> Option<Place> {
         match self {
-            Self::Member { id, .. } => Place::Member(*id),
-            Self::Joiner { lookup, .. } => Place::Joiner(*lookup),
+            Self::Member { id, .. } => Some(Place::Member(*id)),
+            Self::Joiner { lookup, .. } => Some(Place::Joiner(*lookup)),
+            Self::Regained => None,
         }
     }
 }
@@ -117,14 +129,14 @@ impl Hub {
         }
     }
 
-    fn resume(&mut self, now: Now, mesh: MeshId, what: Waiting) {
+    pub(crate) fn resume(&mut self, now: Now, mesh: MeshId, what: Waiting) {
         match what {
             Waiting::Hello(socket) => self.welcome(now, socket),
             Waiting::Http { token, request } => self.joiner_request(now, mesh, token, request),
         }
     }
 
-    fn abandon(&mut self, what: Waiting) {
+    pub(crate) fn abandon(&mut self, what: Waiting) {
         match what {
             Waiting::Hello(socket) => self.expel(socket, "store", "the mesh log cannot be read"),
             Waiting::Http { token, .. } => self.refuse_http(token, "store", "the mesh log cannot be read"),
@@ -156,6 +168,14 @@ impl Hub {
             Ok(parsed) => parsed,
             Err(error) => return self.no_place(&by, error.into()),
         };
+        if let Some(wait) = self.must_compare(now, &mesh) {
+            let text = format!(
+                "the coordinator may be running on an old copy of its data, and first compares its log with an \
+                 owner's or admin's node: try again once one is connected, or in {} minutes",
+                wait.as_secs() / 60 + 1
+            );
+            return self.no_place(&by, Refusal::Failed { code: "comparing".to_owned(), text });
+        }
         self.append_parsed(now, mesh, by, &said, wire);
     }
 
@@ -204,6 +224,7 @@ impl Hub {
                 self.reply(token, HttpReply::Appended { entry: bytes.clone() });
                 self.use_invite(lookup);
             }
+            Appender::Regained => {}
         }
         let frame = ToNode::Entries { from: applied.index, entries: vec![bytes], size }.encode();
         self.broadcast(mesh_id, &frame);
@@ -212,7 +233,7 @@ impl Hub {
                 self.revoked(now, mesh_id, *member);
             }
         }
-        self.unpark(now, mesh_id);
+        self.regain(now, mesh_id);
     }
 
     /// The entry under way could not be written.
@@ -222,10 +243,11 @@ impl Hub {
         }
         let text = "the coordinator's disk did not take the entry".to_owned();
         self.no_place(by, Refusal::Failed { code: "store".to_owned(), text });
+        self.not_regained(mesh_id);
         self.unpark(now, mesh_id);
     }
 
-    fn unpark(&mut self, now: Now, mesh_id: MeshId) {
+    pub(crate) fn unpark(&mut self, now: Now, mesh_id: MeshId) {
         let Some(live) = self.meshes.get_mut(&mesh_id).and_then(Mesh::live_mut) else { return };
         for (by, wire) in std::mem::take(&mut live.parked) {
             match wire.entry() {
@@ -252,6 +274,7 @@ impl Hub {
             (Appender::Joiner { token, .. }, Refusal::Failed { code, text }) => {
                 self.reply(*token, HttpReply::Refused { code, text });
             }
+            (Appender::Regained, Refusal::Conflict { .. } | Refusal::Failed { .. }) => {}
         }
     }
 
@@ -328,13 +351,13 @@ fn is_revoke(said: &Entry) -> bool {
 fn admit(live: &mut LiveLog, now: Now, by: &Appender, said: &Entry, wire: &WireEntry) -> Result<(), Refusal> {
     let head = live.roster.head();
     let kept = live.reserved.filter(|(_, until)| *until > now.monotonic);
-    let kept_for_other = kept.is_some_and(|(place, _)| place != by.place());
+    let kept_for_other = kept.is_some_and(|(place, _)| Some(place) != by.place());
     let on_head = said.index == head.size && said.prev == Some(head.hash);
     if live.appending || !on_head || (kept_for_other && !is_revoke(said)) {
         if kept_for_other {
             return Err(Refusal::Conflict { size: head.size, reserved: Duration::ZERO });
         }
-        live.reserved = Some((by.place(), now.monotonic + RESERVATION));
+        live.reserved = by.place().map(|place| (place, now.monotonic + RESERVATION));
         return Err(Refusal::Conflict { size: head.size, reserved: RESERVATION });
     }
     if said.ts.distance(now.wall) > CLOCK_SKEW_MAX {

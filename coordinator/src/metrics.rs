@@ -174,6 +174,8 @@ impl Collector for Hub {
             batches_failed,
             log_appended,
             log_conflicts,
+            log_regained,
+            marks_lost,
             logs_broken,
             frames_malformed,
             invites_found,
@@ -203,8 +205,14 @@ impl Collector for Hub {
         counter(&mut to, "batches", "Batches made durable", batches)?;
         counter(&mut to, "writes", "Writes in them", writes)?;
         counter(&mut to, "batches_failed", "Batches that failed, wholly or in part", batches_failed)?;
-        let appends = [("sequenced", log_appended), ("conflict", log_conflicts)];
+        let appends = [("sequenced", log_appended), ("conflict", log_conflicts), ("regained", log_regained)];
         family(&mut to, "log_appends", "Mesh log appends by outcome", &appends)?;
+        counter(
+            &mut to,
+            "marks_lost",
+            "Hellos that know a later state: the data is an old copy",
+            marks_lost,
+        )?;
         gauge(&mut to, "logs_broken", "Meshes whose kept log does not replay", logs_broken)?;
         let lookups = [("found", invites_found), ("missed", invites_missed)];
         family(&mut to, "invite_lookups", "Invite lookups by outcome", &lookups)?;

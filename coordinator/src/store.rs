@@ -17,12 +17,14 @@ mod error;
 mod open;
 mod reads;
 mod reserve;
+mod run;
 mod write;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use peerloom_proto::{EnvHash, InviteLookup, MeshId, PeerId, Signature, UnixMs};
@@ -34,6 +36,7 @@ use checkpoint::Checkpointer;
 pub use error::StoreError;
 pub use reads::{InviteRow, Reader};
 use reserve::{Disk, Reserve};
+pub use run::SIGN_OF_LIFE_EVERY;
 use write::Run;
 
 /// Claims of one run: the n-th run allocates from `n << RUN_SEQ_BITS` on, so no claim is ever
@@ -202,6 +205,8 @@ pub struct Snapshot {
     pub next_seq: u64,
     /// This run, and those before it.
     pub runs: Runs,
+    /// How long before this run began the last sign of life was noted; none in a store that never had one.
+    pub silence: Option<Duration>,
     /// Queues that hold something.
     pub queues: Vec<QueueDepth>,
     /// Every mesh.
@@ -223,6 +228,7 @@ pub struct Store {
     queues: HashMap<(MeshId, PeerId), i64>,
     run: u64,
     commits: u64,
+    silence: Option<Duration>,
 }
 
 impl Store {
@@ -254,9 +260,9 @@ impl Store {
     /// What the hub must know at start.
     pub async fn load(&mut self) -> Result<Snapshot, StoreError> {
         let next_seq = self.run << RUN_SEQ_BITS;
-        let runs = open::load_runs(&mut self.writer, self.commits).await;
+        let runs = run::load_runs(&mut self.writer, self.commits).await;
         let runs = runs.map_err(|source| StoreError::of(&self.path, source))?;
-        self.reader.snapshot(next_seq, runs).await
+        Ok(Snapshot { silence: self.silence, ..self.reader.snapshot(next_seq, runs).await? })
     }
 
     /// Makes a batch durable: all of it, or (with an error) none of it, except as
@@ -293,21 +299,6 @@ impl Store {
     /// Tells, from anywhere and without touching the disk, whether the last write reached it.
     pub fn health(&self) -> Health {
         self.health.clone()
-    }
-
-    /// Looks whether the run is still this process's own; whoever commits need not ask.
-    pub async fn check_run(&mut self) -> Result<(), StoreError> {
-        let found = meta(&mut self.writer, "runs").await;
-        let found = found.map_err(|source| StoreError::of(&self.path, source))?;
-        self.fenced_by(found)
-    }
-
-    fn fenced_by(&self, found: i64) -> Result<(), StoreError> {
-        let theirs = u64::try_from(found).unwrap_or_default();
-        if theirs == self.run {
-            return Ok(());
-        }
-        Err(StoreError::Fenced { path: self.path.display().to_string(), ours: self.run, theirs })
     }
 
     /// Ends the run: nothing is lost without it, but the next start checks the database.

@@ -234,6 +234,7 @@ fn sort_of(frame: &ToNode) -> Option<Sort> {
         ToNode::Presence { .. } => Some(Sort::Presence),
         ToNode::Challenge { .. }
         | ToNode::Welcome { .. }
+        | ToNode::LogWanted { .. }
         | ToNode::Prekeys { .. }
         | ToNode::GoingAway { .. }
         | ToNode::Error { .. }

@@ -91,6 +91,7 @@ fn word_to_coordinator(frame: &ToCoordinator) -> &'static str {
         ToCoordinator::PrekeyGet { .. } => "prekey-get",
         ToCoordinator::InvitePut { .. } => "invite-put",
         ToCoordinator::InviteDelete { .. } => "invite-delete",
+        ToCoordinator::LogReturn { .. } => "log-return",
         ToCoordinator::Goodbye => "goodbye",
         ToCoordinator::Ping { .. } => "ping",
         ToCoordinator::Pong { .. } => "pong",
@@ -115,6 +116,7 @@ fn word_to_node(frame: &ToNode) -> &'static str {
         ToNode::Presence { .. } => "presence",
         ToNode::GoingAway { .. } => "going-away",
         ToNode::Error { .. } => "error",
+        ToNode::LogWanted { .. } => "log-wanted",
         ToNode::Ping { .. } => "ping",
         ToNode::Pong { .. } => "pong",
     }

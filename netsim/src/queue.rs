@@ -46,6 +46,8 @@ pub(crate) enum Event {
     HubWakes { serial: u64 },
     /// The coordinator's disk has finished a transaction.
     HubCommits { run: u32 },
+    /// The coordinator's process notes that it goes on.
+    HubLives { run: u32 },
     /// A read of the coordinator's store happens.
     HubReads { run: u32, read: ReadId, query: Query },
     /// Its answer reaches the hub.

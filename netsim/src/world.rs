@@ -283,6 +283,7 @@ impl World {
             Event::NodeReads { node } => self.node_reads(node),
             Event::HubWakes { serial: _ } => self.hub_wakes(),
             Event::HubCommits { run } => self.hub_commits(run),
+            Event::HubLives { run } => self.hub_lives(run),
             Event::HubReads { run, read, query } => self.hub_reads(run, read, &query),
             Event::HubAnswers { run, read, answer } => self.hub_answered(run, read, answer),
             Event::HubStarts => self.start_hub(),
@@ -325,6 +326,7 @@ impl World {
             | Event::NodeReads { .. }
             | Event::HubWakes { .. }
             | Event::HubCommits { .. }
+            | Event::HubLives { .. }
             | Event::HubStarts
             | Event::Submits { .. }
             | Event::HostileActs { .. }

@@ -248,7 +248,8 @@ impl Engine {
                 lookup @ (Output::Write(_)
                 | Output::LookupSent { .. }
                 | Output::LookupSeen(_)
-                | Output::Load(_)) => unreachable!("drained before the commit: {lookup:?}"),
+                | Output::Load(_)
+                | Output::LoadEntries(_)) => unreachable!("drained before the commit: {lookup:?}"),
             }
         }
         for answer in beside.unasked {

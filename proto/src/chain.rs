@@ -39,6 +39,8 @@ pub(crate) enum Cause {
     BadEntry,
     /// The coordinator's store is older than it was.
     WentBack,
+    /// The coordinator's log was shorter than this one.
+    LostLog,
     /// This node was revoked.
     Removed,
     /// A member used one id twice.
@@ -80,7 +82,7 @@ impl Endpoint {
             return true;
         }
         if !self.roster.contains_head(&head) {
-            let text = "the coordinator's log is not the one this node has seen: it forked or was restored from an old backup";
+            let text = "the coordinator's log is not the one this node has seen: it forked";
             self.alarm(Cause::OtherLog, text.to_owned());
         }
         false

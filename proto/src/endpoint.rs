@@ -220,6 +220,7 @@ impl Endpoint {
             Input::Sent { token, rows } => self.sends.found(token, rows),
             Input::Seen { rows } => self.inbox.found(rows),
             Input::Loaded(rows) => self.loaded(now, rows),
+            Input::Entries { from, entries } => self.return_entries(from, entries),
             Input::UplinkOpened => self.uplink_opened(now),
             Input::UplinkFrame(frame) => self.uplink_frame(now, &frame),
             Input::UplinkClosed(why) => self.uplink_closed(now, why),

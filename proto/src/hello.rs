@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use mark::{StoreMark, StoreView};
+pub use mark::{StoreMark, StoreView, log_wanted_by, want_log};
 pub use welcome::{SignedWelcome, Welcome, verify_welcome};
 
 use crate::canonical::{DecodeError, Value, decode, encode, map};

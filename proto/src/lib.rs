@@ -32,7 +32,7 @@ mod signed;
 pub use bind::{Bind, BindCheck, BindError, BindRole, BindTransport, SignedBind, verify_bind};
 pub use hello::{
     Answer, Challenge, Hello, HelloCheck, HelloError, HelloRole, SignedHello, SignedWelcome, StoreMark,
-    StoreView, Welcome, challenge_hash, verify_hello, verify_welcome,
+    StoreView, Welcome, challenge_hash, log_wanted_by, verify_hello, verify_welcome, want_log,
 };
 pub use identity::{
     AttestationError, Capabilities, Capability, Handle, HandleError, Origin, OriginError, SessionAttestation,

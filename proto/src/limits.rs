@@ -20,6 +20,9 @@ pub const INNER_BYTES_MAX: usize = 1 << 20;
 /// One frame on any link: the largest envelope and what surrounds it. Stands in the welcome.
 pub const FRAME_BYTES_MAX: usize = (1 << 20) + (8 << 10);
 
+/// Log entries in one frame of either side: at the largest size, half a frame.
+pub const LOG_RETURN_MAX: usize = 64;
+
 /// A frame before hello: a challenge answer with its attestation is far smaller.
 pub const HELLO_FRAME_BYTES_MAX: usize = 16 << 10;
 

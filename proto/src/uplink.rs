@@ -3,6 +3,7 @@
 //! Down → opening → challenged → welcomed → ready. The log comes first, then mail is claimed. Both
 //! sides ping; a silent link is dropped; a lost one is tried again after a growing, jittered pause.
 
+mod recovered;
 mod served;
 
 use std::collections::BTreeMap;
@@ -10,13 +11,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::chain::{Cause, Pending};
+use crate::chain::Pending;
 use crate::delivery::Via;
-use crate::endpoint::{Endpoint, Event, Output, Refusal, Token, UplinkStatus, Write, earliest};
+use crate::endpoint::{Endpoint, Event, Output, Refusal, Token, UplinkStatus, earliest};
 use crate::entropy::Entropy;
-use crate::hello::{
-    Answer, Challenge, HelloError, HelloRole, SignedHello, StoreMark, StoreView, verify_welcome,
-};
+use crate::hello::{Answer, Challenge, HelloError, HelloRole, SignedHello, StoreMark, verify_welcome};
 use crate::id::PeerId;
 use crate::limits::{CLOCK_SKEW_MAX, HANDSHAKE_TIMEOUT, LINK_SILENCE_MAX, PING_EVERY};
 use crate::time::{Monotonic, Now, UnixMs};
@@ -60,6 +59,8 @@ enum State {
     AwaitWelcome {
         since: Monotonic,
         hello: Box<SignedHello>,
+        /// From where the coordinator first and last asked for log entries that it lost.
+        asked: Option<(u64, u64)>,
     },
     /// Welcomed; the log is being fetched.
     Syncing,
@@ -264,6 +265,7 @@ impl Endpoint {
                 self.challenged(now, &challenge)
             }
             (State::AwaitWelcome { .. }, ToNode::Welcome { welcome }) => self.welcomed(now, &welcome),
+            (State::AwaitWelcome { .. }, ToNode::LogWanted { from, sig }) => self.log_wanted(now, from, &sig),
             (_, ToNode::Error { code, text }) => self.drop_uplink(now, &format!("{text} ({code})")),
             (_, ToNode::Ping { nonce }) => {
                 self.out(Output::SendUplink(ToCoordinator::Pong { nonce }.encode()))
@@ -305,7 +307,8 @@ impl Endpoint {
             Ok(hello) => {
                 let signed = SignedBytes { stmt: hello.stmt().clone(), sig: hello.sig() };
                 let frame = ToCoordinator::Hello { hello: signed, attestation: Bytes::new() };
-                self.uplink.state = State::AwaitWelcome { since: now.monotonic, hello: Box::new(hello) };
+                self.uplink.state =
+                    State::AwaitWelcome { since: now.monotonic, hello: Box::new(hello), asked: None };
                 self.uplink.skew_ms =
                     Challenge::parse(challenge).ok().map(|theirs| skew_ms(now.wall, theirs.ts));
                 self.out(Output::SendUplink(frame.encode()));
@@ -330,7 +333,8 @@ impl Endpoint {
     }
 
     fn welcomed(&mut self, now: Now, welcome: &SignedBytes) {
-        let State::AwaitWelcome { hello, .. } = &self.uplink.state else { return };
+        let State::AwaitWelcome { hello, asked, .. } = &self.uplink.state else { return };
+        let asked = *asked;
         let welcome = match verify_welcome(&welcome.stmt, &welcome.sig, hello, now.wall) {
             Ok(welcome) => welcome,
             Err(error) => return self.hello_failed(now, &error),
@@ -344,42 +348,11 @@ impl Endpoint {
         if let Some(store) = welcome.store {
             self.coordinator_store(now, store);
         }
+        if let Some((first, _)) = asked.filter(|(_, last)| *last < welcome.head.size) {
+            self.log_returned(first);
+        }
         if !self.coordinator_head(now, welcome.head) {
             self.synced(now);
-        }
-    }
-
-    /// What the coordinator says of its store. One that was put back to an older copy lost mail that it
-    /// had accepted, and receipts for it: whatever is not known to have arrived is offered again, and
-    /// ends at the recipient if it had.
-    fn coordinator_store(&mut self, now: Now, store: StoreView) {
-        if !store.kept && self.uplink.mark.is_some() {
-            let rows = self.delivery.accepted_rows();
-            for row in &rows {
-                self.no_longer_accepted(now, *row);
-                self.delivery.give_back(*row);
-            }
-            let count = rows.len();
-            let text = format!(
-                "the coordinator was put back to an older state: the {count} messages it had accepted are sent again"
-            );
-            self.alarm(Cause::WentBack, text);
-        }
-        self.marked(store.mark);
-    }
-
-    /// The coordinator's store got this far, and what it said so far holds while it stays there.
-    fn marked(&mut self, mark: StoreMark) {
-        if self.uplink.mark != Some(mark) {
-            self.uplink.mark = Some(mark);
-            self.write(Write::CoordinatorMark(mark));
-        }
-    }
-
-    /// The coordinator answered for something that is on its disk since this commit.
-    fn kept_by(&mut self, commit: u64) {
-        if let Some(mark) = self.uplink.mark.filter(|mark| mark.commit < commit) {
-            self.marked(StoreMark { commit, ..mark });
         }
     }
 

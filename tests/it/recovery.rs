@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use peerloom_tests::wait::SOON;
-use peerloom_tests::{Coordinator, CoordinatorPlan, Mesh, Plan};
+use peerloom_tests::{Coordinator, CoordinatorPlan, Mesh, Plan, sql};
 
 /// What a coordinator ends with when another took its database over.
 const FENCED: i32 = 12;
@@ -68,4 +68,45 @@ fn mail_accepted_after_the_backup_arrives_though_the_backup_is_put_back() {
 
     mesh.node("build").await_texts(&["before the backup", "after the backup"]);
     mesh.node("laptop").await_state(&lost, &["stored", "surfaced"]);
+}
+
+/// Every entry of the log that a node or the coordinator keeps.
+fn log_of(database: &Path) -> Vec<Vec<u8>> {
+    sql::blobs(database, "SELECT entry FROM log ORDER BY idx")
+}
+
+#[test]
+fn a_member_admitted_after_the_backup_is_still_one_and_there_is_one_log() {
+    let mut mesh = Plan::of(&["laptop", "build"]).relay_only("laptop").start();
+    let (data, backup) = (mesh.coordinator.data().to_owned(), mesh.dir().join("backup"));
+    mesh.coordinator.stop();
+    copy(&data, &backup);
+    mesh.coordinator.start();
+    ["laptop", "build"].iter().for_each(|node| mesh.node(node).await_connected());
+    let late = mesh.stranger("late");
+    mesh.admit(late);
+    mesh.node("late").send("laptop", "I am in");
+    mesh.node_mut("build").down();
+
+    // Whoever knows of it comes back in any order; the mesh's owner last.
+    mesh.node_mut("laptop").down();
+    mesh.coordinator.stop();
+    fs::remove_dir_all(&data).expect("the data can be removed");
+    copy(&backup, &data);
+    mesh.coordinator.start();
+    mesh.node("late").await_connected();
+    mesh.node_mut("build").up();
+    mesh.node("build").await_online("late", true);
+    mesh.node("late").send("build", "still in");
+    mesh.node("build").await_texts(&["still in"]);
+    // No admin's log was compared yet: a place given now might be taken.
+    assert_eq!(mesh.node("build").refused(1, &["leave"]), "comparing");
+    let alarms = mesh.node("late").json(&["status"])["alarms"].to_string();
+    assert!(alarms.contains("gave it the rest"), "{alarms}");
+    mesh.node_mut("laptop").up();
+
+    let logs = ["laptop", "build", "late"].map(|node| log_of(&mesh.node(node).database()));
+    assert_eq!(logs[0].len(), 4, "genesis and three members");
+    assert_eq!(logs[0], log_of(&mesh.coordinator.database()));
+    assert!(logs.iter().all(|log| *log == logs[0]), "there is one log");
 }

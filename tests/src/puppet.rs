@@ -269,7 +269,8 @@ impl Puppet {
             | Input::Datagram { .. }
             | Input::SocketsOpened { .. }
             | Input::Woke
-            | Input::Loaded(_) => None,
+            | Input::Loaded(_)
+            | Input::Entries { .. } => None,
         };
         let Some((path, envelope)) = found else { return Some(input) };
         let header = UnverifiedEnvelope::parse(envelope.clone()).expect("only envelopes are delivered");
@@ -295,6 +296,7 @@ impl Puppet {
                 }
                 Output::LookupSent { token, .. } => answers.push(Input::Sent { token, rows: Vec::new() }),
                 Output::Load(_) => answers.push(Input::Loaded(Vec::new())),
+                Output::LoadEntries(from) => answers.push(Input::Entries { from, entries: Vec::new() }),
                 Output::ConnectUplink => self.connect(),
                 Output::CloseUplink(_) => self.uplink = None,
                 Output::SendUplink(frame) => {

@@ -1,7 +1,7 @@
 //! The store's side of the engine: the writer's thread, and reads.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
@@ -9,11 +9,7 @@ use super::FromStore;
 use crate::batch::Batch;
 use crate::hub::{Answer, Query};
 use crate::metrics::Metrics;
-use crate::store::{Reader, Store, StoreError};
-
-/// A store without writes is looked at this often: whether another process took it over. Nodes of
-/// the older one wait this long at most before they are sent to the newer.
-const IDLE_CHECK_EVERY: Duration = Duration::from_secs(10);
+use crate::store::{Reader, SIGN_OF_LIFE_EVERY, Store, StoreError};
 
 /// Answers one read.
 pub(super) async fn look_up(reader: &Reader, query: Query) -> Result<Answer, StoreError> {
@@ -40,12 +36,12 @@ enum Next {
 /// The next batch, or that there will be none: another process has the store. None once the hub is gone.
 async fn next(store: &mut Store, batches: &mut mpsc::Receiver<Batch>) -> Option<Next> {
     loop {
-        match tokio::time::timeout(IDLE_CHECK_EVERY, batches.recv()).await {
+        match tokio::time::timeout(SIGN_OF_LIFE_EVERY, batches.recv()).await {
             Ok(batch) => return batch.map(Next::Batch),
-            Err(_) => match store.check_run().await {
+            Err(_) => match store.show_life().await {
                 Err(fenced @ StoreError::Fenced { .. }) => return Some(Next::Fenced(fenced)),
                 // A commit would say what is wrong; without one there is no hurry.
-                Err(error) => tracing::debug!(%error, "The run could not be looked up."),
+                Err(error) => tracing::debug!(%error, "No sign of life was noted."),
                 Ok(()) => {}
             },
         }

@@ -90,7 +90,7 @@ fn answer(reply: HttpReply) -> Response {
         HttpReply::Exists => error(StatusCode::CONFLICT, "exists", "this mesh is already here", json!({})),
         HttpReply::Refused { code, text } => {
             let status = match code.as_str() {
-                "store" => StatusCode::SERVICE_UNAVAILABLE,
+                "store" | "comparing" => StatusCode::SERVICE_UNAVAILABLE,
                 "reserved" => StatusCode::FORBIDDEN,
                 _ => StatusCode::BAD_REQUEST,
             };

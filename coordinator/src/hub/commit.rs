@@ -28,6 +28,7 @@ impl Hub {
                 After::MeshCreated { token, entries, .. } => {
                     self.reply(token, HttpReply::MeshCreated { entries });
                 }
+                After::MeshRegained { roster } => self.mesh_regained(now, *roster),
                 After::ExpirySwept => self.swept(now.monotonic),
             }
         }
@@ -67,6 +68,7 @@ impl Hub {
                     self.meshes.remove(&mesh);
                     self.refuse_http(token, "store", "the coordinator's disk did not take it");
                 }
+                After::MeshRegained { roster } => self.mesh_not_regained(&roster.mesh_id()),
                 After::ExpirySwept => self.swept(until),
             }
         }

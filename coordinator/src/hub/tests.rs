@@ -5,5 +5,6 @@
 mod joining;
 mod log;
 mod mail;
+mod regained;
 mod trouble;
 pub(crate) mod world;

@@ -8,20 +8,20 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use peerloom_proto::{MeshId, PeerId, RunId, StoreMark};
+use peerloom_proto::{MeshId, PeerId};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
 use super::checkpoint::Checkpointer;
-use super::reads::{Reader, column, natural};
+use super::reads::{Reader, column};
 use super::reserve::{Disk, Reserve};
-use super::{Health, Identity, Store, StoreError, meta};
-use crate::runs::Runs;
+use super::{Health, Identity, Store, StoreError, meta, run};
 
 /// Applied in order, each once; `user_version` counts them.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/sqlite/0001_state.sql"),
     include_str!("../../migrations/sqlite/0002_runs.sql"),
+    include_str!("../../migrations/sqlite/0003_alive.sql"),
 ];
 
 /// "PLco", so that another program's database is told apart from a damaged one.
@@ -73,7 +73,7 @@ pub(super) async fn open(dir: &Path, identity: Identity) -> Result<Store, StoreE
         .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"))
         .statement_cache_capacity(64);
     let mut writer = options.connect().await.map_err(failed)?;
-    let (run, commits) = begin_run(&mut writer).await.map_err(failed)?;
+    let Begun { run, commits, silence } = begin_run(&mut writer).await.map_err(failed)?;
     let queues = load_queues(&mut writer).await.map_err(failed)?;
     let (health, disk) = (Health::default(), Disk::of(&path));
     Ok(Store {
@@ -86,6 +86,7 @@ pub(super) async fn open(dir: &Path, identity: Identity) -> Result<Store, StoreE
         queues,
         run,
         commits,
+        silence,
         path,
     })
 }
@@ -183,9 +184,16 @@ async fn pragma(conn: &mut SqliteConnection, sql: &'static str) -> Result<i64, s
     sqlx::query(sql).fetch_one(conn).await?.try_get(0)
 }
 
+/// What a run begins with.
+struct Begun {
+    run: u64,
+    commits: u64,
+    silence: Option<Duration>,
+}
+
 /// Migrates, counts the run and marks it as not yet ended, all in one transaction: two processes that
 /// start at once never take the same number. From its commit on every earlier run is fenced off.
-async fn begin_run(conn: &mut SqliteConnection) -> Result<(u64, u64), sqlx::Error> {
+async fn begin_run(conn: &mut SqliteConnection) -> Result<Begun, sqlx::Error> {
     let version = usize::try_from(pragma(conn, "PRAGMA user_version").await?).unwrap_or(usize::MAX);
     let mut sql = String::from("BEGIN IMMEDIATE;\n");
     for migration in MIGRATIONS.iter().skip(version) {
@@ -207,6 +215,7 @@ async fn begin_run(conn: &mut SqliteConnection) -> Result<(u64, u64), sqlx::Erro
     ));
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await?;
     let (run, commits) = (meta(conn, "runs").await?, meta(conn, "commits").await?);
+    let silence = run::silence(conn).await?;
     sqlx::query("COMMIT").execute(&mut *conn).await?;
     if version == 0 {
         // The schema goes into the file itself, so that a lost write-ahead log cannot make this
@@ -214,22 +223,7 @@ async fn begin_run(conn: &mut SqliteConnection) -> Result<(u64, u64), sqlx::Erro
         sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *conn).await?;
     }
     let count = |value| u64::try_from(value).expect("only ever incremented");
-    Ok((count(run), count(commits)))
-}
-
-/// The runs that are remembered, this one among them.
-pub(super) async fn load_runs(conn: &mut SqliteConnection, commit: u64) -> Result<Runs, sqlx::Error> {
-    let rows = sqlx::query("SELECT id, ended FROM run ORDER BY number").fetch_all(conn).await?;
-    let mut runs = Runs::default();
-    for row in &rows {
-        let run = RunId(column(row, 0)?);
-        if row.try_get::<Option<i64>, _>(1)?.is_none() {
-            runs.current = StoreMark { run, commit };
-        } else {
-            runs.earlier.insert(run, natural(row, 1)?);
-        }
-    }
-    Ok(runs)
+    Ok(Begun { run: count(run), commits: count(commits), silence })
 }
 
 async fn load_queues(conn: &mut SqliteConnection) -> Result<HashMap<(MeshId, PeerId), i64>, sqlx::Error> {

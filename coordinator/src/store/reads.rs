@@ -169,7 +169,7 @@ impl Reader {
             .fetch_all(&self.pool)
             .await;
         let invites = self.each(invites, invite_row)?;
-        Ok(Snapshot { next_seq, runs, queues, meshes, invites })
+        Ok(Snapshot { next_seq, runs, silence: None, queues, meshes, invites })
     }
 
     pub(super) async fn close(&self) {

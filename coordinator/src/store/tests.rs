@@ -102,11 +102,11 @@ async fn of_two_processes_with_one_database_the_older_writes_nothing_more() {
     let refused = older.commit(&[put(&mail(2, BOB)), delete(&mail(1, BOB))]).await.unwrap_err();
 
     assert!(matches!(refused, StoreError::Fenced { ours: 1, theirs: 2, .. }), "{refused:?}");
-    assert!(matches!(older.check_run().await, Err(StoreError::Fenced { .. })));
+    assert!(matches!(older.show_life().await, Err(StoreError::Fenced { .. })));
     assert_eq!(refused.exit_code(), (12, "fenced"));
     assert_eq!(seqs(&newer, BOB).await, [1]);
     newer.commit(&[put(&mail(3, BOB))]).await.unwrap();
-    newer.check_run().await.unwrap();
+    newer.show_life().await.unwrap();
     // Nor does it say that the other's run ended well.
     older.close().await.unwrap();
     assert_eq!(meta(&mut newer.writer, "clean").await.unwrap(), 0);
@@ -117,6 +117,7 @@ async fn a_store_put_back_to_a_copy_does_not_keep_what_came_after_it() {
     let (dir, copied) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut store = fresh(dir.path()).await;
     store.commit(&[put(&mail(1, BOB))]).await.unwrap();
+    assert_eq!(store.load().await.unwrap().silence, None, "nobody lived here before");
     let before = store.load().await.unwrap().runs.current;
     for (name, bytes) in bytes_of(dir.path()) {
         fs::write(copied.path().join(name), bytes).unwrap();
@@ -129,9 +130,12 @@ async fn a_store_put_back_to_a_copy_does_not_keep_what_came_after_it() {
     let later = store.load().await.unwrap().runs;
     assert!(later.keep(&before) && later.keep(&after) && later.keep(&later.current));
 
+    let hour = "UPDATE meta SET value = value - 3600000 WHERE name = 'alive'";
+    alter(copied.path(), hour).await;
     let mut back = again(copied.path()).await.unwrap();
-    let runs = back.load().await.unwrap().runs;
+    let Snapshot { runs, silence, .. } = back.load().await.unwrap();
 
+    assert!(silence.is_some_and(|silence| silence >= Duration::from_secs(3_600)), "{silence:?}");
     assert!(runs.keep(&before) && runs.keep(&runs.current));
     assert!(!runs.keep(&after), "it was told in the run the copy was made in, and after that");
     assert!(!runs.keep(&later.current), "that run has the number of this one, and another id");
@@ -352,7 +356,7 @@ async fn a_newer_schema_is_refused_with_both_versions_and_stays_byte_for_byte() 
     with_mail(dir.path()).await;
     alter(dir.path(), "PRAGMA user_version = 99").await;
     let refused = refused_untouched(dir.path()).await;
-    assert!(matches!(refused, StoreError::Newer { found: 99, known: 2, .. }), "{refused:?}");
+    assert!(matches!(refused, StoreError::Newer { found: 99, known: 3, .. }), "{refused:?}");
 }
 
 #[tokio::test]

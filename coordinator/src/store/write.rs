@@ -105,8 +105,9 @@ async fn apply_in<'a>(
     batch: impl Iterator<Item = &'a Write>,
 ) -> Result<Run, sqlx::Error> {
     let counted = sqlx::query(
-        "UPDATE meta SET value = value + 1
-         WHERE name = 'commits' AND (SELECT value FROM meta WHERE name = 'runs') = ?",
+        "UPDATE meta SET value = CASE name WHEN 'commits' THEN value + 1
+                                           ELSE CAST(unixepoch('subsec') * 1000 AS INTEGER) END
+         WHERE name IN ('commits', 'alive') AND (SELECT value FROM meta WHERE name = 'runs') = ?",
     );
     if counted.bind(integer(run)).execute(&mut *conn).await?.rows_affected() == 0 {
         return Ok(Run::Another(meta(conn, "runs").await?));

@@ -132,6 +132,7 @@ impl Link {
                 | ToNode::Deliver { .. }
                 | ToNode::Receipt { .. }
                 | ToNode::Expired { .. }
+                | ToNode::LogWanted { .. }
                 | ToNode::Entries { .. }
                 | ToNode::Appended { .. }
                 | ToNode::Conflict { .. }

@@ -195,6 +195,7 @@ pub(crate) fn accept_some(link: &mut Link, mut each: impl FnMut(&EnvHash)) -> an
             | ToNode::Expired { .. } => {}
             other @ (ToNode::Challenge { .. }
             | ToNode::Welcome { .. }
+            | ToNode::LogWanted { .. }
             | ToNode::Deliver { .. }
             | ToNode::Appended { .. }
             | ToNode::Conflict { .. }

@@ -1,13 +1,14 @@
 //! The coordinator's store: one mesh's log, mail by claim, prekeys and invites.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use peerloom_coordinator::hub::{Answer, Query};
 use peerloom_coordinator::runs::Runs;
 use peerloom_coordinator::store::{InviteRow, MailKind, MailRow, QueueDepth, Snapshot, Write};
 use peerloom_proto::wire::SignedBytes;
-use peerloom_proto::{InviteLookup, MeshId, PeerId, RunId, StoreMark};
+use peerloom_proto::{InviteLookup, MeshId, PeerId, RunId, StoreMark, UnixMs};
 
 use super::journal::Sectors;
 
@@ -24,6 +25,8 @@ pub(crate) struct HubDisk {
     invites: BTreeMap<InviteLookup, (InviteRow, Bytes)>,
     runs: Runs,
     run: u64,
+    /// The last sign of life of any run.
+    alive: Option<UnixMs>,
 }
 
 impl HubDisk {
@@ -33,15 +36,21 @@ impl HubDisk {
     }
 
     /// A process opens the store: what its hub begins with.
-    pub(crate) fn begin_run(&mut self, id: RunId) -> Snapshot {
+    pub(crate) fn begin_run(&mut self, id: RunId, now: UnixMs) -> Snapshot {
         let StoreMark { run, commit } = self.runs.current;
         self.runs.earlier.insert(run, commit);
         self.runs.current.run = id;
         self.run += 1;
-        self.snapshot()
+        let silence = self.alive.map(|alive| now.since(alive));
+        self.snapshot(silence)
     }
 
-    fn snapshot(&self) -> Snapshot {
+    /// A run notes that it goes on.
+    pub(crate) fn show_life(&mut self, now: UnixMs) {
+        self.alive = Some(now);
+    }
+
+    fn snapshot(&self, silence: Option<Duration>) -> Snapshot {
         let depth = |((mesh, to), rows): (&(MeshId, PeerId), &BTreeSet<(u8, u64)>)| {
             let bytes =
                 rows.iter().filter_map(|(_, seq)| self.mail.get(seq)).map(|row| row.bytes.len() as u64);
@@ -50,6 +59,7 @@ impl HubDisk {
         Snapshot {
             next_seq: self.run << RUN_SEQ_BITS,
             runs: self.runs.clone(),
+            silence,
             queues: self.queues.iter().filter(|(_, rows)| !rows.is_empty()).map(depth).collect(),
             meshes: self.log.keys().copied().collect(),
             invites: self.invites.values().map(|(row, _)| row.clone()).collect(),

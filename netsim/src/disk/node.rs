@@ -7,6 +7,7 @@ use bytes::Bytes;
 use peerloom_proto::endpoint::{
     HeldPrekey, HeldRow, InboxRow, OutboxRow, OutboxState, Row, SeenRow, SentRow, SurfacedRow, Write,
 };
+use peerloom_proto::limits::LOG_RETURN_MAX;
 use peerloom_proto::wire::SignedBytes;
 use peerloom_proto::{Generation, Kid, MessageId, PeerId, StoreMark, UnixMs};
 
@@ -226,6 +227,12 @@ impl NodeDisk {
 
     pub(crate) fn load(&self, rows: &[Row]) -> Vec<OutboxRow> {
         rows.iter().filter_map(|row| self.outbox.get(row).cloned()).collect()
+    }
+
+    /// Log entries from an index on, as many as a node gives back at once.
+    pub(crate) fn entries_from(&self, from: u64) -> Vec<Bytes> {
+        let skip = usize::try_from(from).unwrap_or(usize::MAX);
+        self.entries.iter().skip(skip).take(LOG_RETURN_MAX).cloned().collect()
     }
 
     // What a machine is rebuilt from.

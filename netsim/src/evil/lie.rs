@@ -72,6 +72,7 @@ impl World {
             }
             ToNode::Challenge { .. }
             | ToNode::Welcome { .. }
+            | ToNode::LogWanted { .. }
             | ToNode::Refused { .. }
             | ToNode::Expired { .. }
             | ToNode::Entries { .. }

@@ -45,7 +45,11 @@ impl World {
     /// Carries out what had to wait for the disk.
     pub(super) fn act(&mut self, node: usize, output: Output) {
         match output {
-            Output::Write(_) | Output::LookupSent { .. } | Output::LookupSeen(_) | Output::Load(_) => {
+            Output::Write(_)
+            | Output::LookupSent { .. }
+            | Output::LookupSeen(_)
+            | Output::Load(_)
+            | Output::LoadEntries(_) => {
                 unreachable!("done before the commit")
             }
             Output::ConnectUplink => {

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use bytes::Bytes;
 use peerloom_proto::endpoint::{Batch, Fill, Input, Lookups, OutboxRow, Row, SeenRow, SentRow, Write};
 use peerloom_proto::{MessageId, PeerId};
 
@@ -250,6 +251,10 @@ impl Lookups for Disk<'_> {
 
     fn load(&mut self, rows: &[Row]) -> Result<Vec<OutboxRow>, Infallible> {
         Ok(self.disk.load(rows))
+    }
+
+    fn entries(&mut self, from: u64) -> Result<Vec<Bytes>, Infallible> {
+        Ok(self.disk.entries_from(from))
     }
 }
 

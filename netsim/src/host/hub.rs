@@ -9,7 +9,7 @@ use peerloom_coordinator::hub::{
     Answer, Command, CommitFailure, Hub, HubConfig, Input, Query, ReadId, SocketId,
 };
 use peerloom_coordinator::rate::Allowance;
-use peerloom_coordinator::store::Write;
+use peerloom_coordinator::store::{SIGN_OF_LIFE_EVERY, Write};
 use peerloom_proto::limits::MAILBOX_MESSAGES_MAX;
 use peerloom_proto::{Now, RunId};
 
@@ -94,7 +94,9 @@ impl World {
         let seed = seed_for(self.seed, "coordinator", &format!("entropy {run}"));
         let id = seed_for(self.seed, "coordinator", &format!("run {run}"));
         let id = RunId(*id.first_chunk().expect("a hash has sixteen bytes"));
-        let snapshot = self.coordinator.disk.begin_run(id);
+        let wall = self.hub_now().wall;
+        let snapshot = self.coordinator.disk.begin_run(id, wall);
+        self.queue.after(SIGN_OF_LIFE_EVERY, Event::HubLives { run });
         let hub = Hub::new(config, snapshot, seed, self.hub_now());
         self.coordinator.hub = Some(hub);
         self.hub_step(None);
@@ -248,6 +250,18 @@ impl World {
         self.hub_step(Some(Input::Committed { batch, commit }));
     }
 
+    /// A process notes now and then that it goes on.
+    pub(crate) fn hub_lives(&mut self, run: u32) {
+        if self.coordinator.run != run || self.coordinator.hub.is_none() {
+            return;
+        }
+        if self.coordinator.full == 0 {
+            let wall = self.hub_now().wall;
+            self.coordinator.disk.show_life(wall);
+        }
+        self.queue.after(SIGN_OF_LIFE_EVERY, Event::HubLives { run });
+    }
+
     /// What the coordinator's disk is about to finish.
     pub(crate) fn hub_writes(&self, run: u32) -> &[Write] {
         let it = &self.coordinator;
@@ -295,6 +309,8 @@ impl World {
         if let Some(outside) = &mut self.network.outside {
             outside.stores(self.queue.now(), writes);
         }
+        let wall = self.hub_now().wall;
+        self.coordinator.disk.show_life(wall);
         let (at, mailbox_max) = (self.queue.now(), self.mailbox_max());
         let keeps = self.is_planted(Mutant::KeepsMail);
         let it = &mut self.coordinator;

@@ -1,5 +1,6 @@
 //! The store as a batch asks it.
 
+use bytes::Bytes;
 use peerloom_proto::endpoint::{Lookups, OutboxRow, Row, SeenRow, SentRow};
 use peerloom_proto::{MessageId, PeerId};
 use tokio::runtime::Runtime;
@@ -25,5 +26,9 @@ impl Lookups for StoreLookups<'_> {
 
     fn load(&mut self, rows: &[Row]) -> Result<Vec<OutboxRow>, StoreError> {
         self.runtime.block_on(self.writer.load(rows))
+    }
+
+    fn entries(&mut self, from: u64) -> Result<Vec<Bytes>, StoreError> {
+        self.runtime.block_on(self.writer.entries(from))
     }
 }

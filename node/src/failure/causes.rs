@@ -32,6 +32,9 @@ impl From<Refusal> for Failure {
                 .next("peerloom status, peerloom doctor"),
             Refusal::NotAMember => Self::new(Kind::Denied, "not-a-member", text)
                 .next("join again with another invite; the old key stays revoked"),
+            Refusal::Denied { code, .. } if code == "comparing" => {
+                Self::new(Kind::Busy, code, text).next("the same again later")
+            }
             Refusal::Denied { code, .. } => Self::new(Kind::Denied, code, text).next("peerloom member list"),
             Refusal::NotFound(_) => {
                 Self::new(Kind::NotFound, "not-found", text).next("peerloom outbox list --all")

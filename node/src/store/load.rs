@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use peerloom_proto::endpoint::{HeldPrekey, HeldRow, OutboxRow, OutboxState, SeenRow, SentRow};
+use peerloom_proto::limits::LOG_RETURN_MAX;
 use peerloom_proto::wire::SignedBytes;
 use peerloom_proto::{
     BoxSecretKey, EnvHash, Fingerprint, Generation, Kid, Message, MessageId, PeerId, RunId, Signature,
@@ -146,6 +147,14 @@ const FAILED: &str = "SELECT count(*) FROM outbox_payload JOIN outbox USING (row
                       WHERE state IN (4, 5, 6) AND replaced_by IS NULL";
 
 impl Writer {
+    /// Log entries from an index on, at most [`LOG_RETURN_MAX`].
+    pub async fn entries(&mut self, from: u64) -> Result<Vec<Bytes>, StoreError> {
+        let sql = "SELECT entry FROM log WHERE idx >= ? ORDER BY idx LIMIT ?";
+        let query = sqlx::query(sql).bind(int(from)).bind(int(LOG_RETURN_MAX as u64));
+        let rows = query.fetch_all(&mut self.conn).await?;
+        rows.iter().map(|row| bytes(row, 0)).collect()
+    }
+
     /// Rows that are dead, expired or rejected and not requeued.
     pub async fn failed(&mut self) -> Result<u64, StoreError> {
         number(&mut self.conn, FAILED).await

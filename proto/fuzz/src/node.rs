@@ -138,7 +138,11 @@ impl Bob {
                     }
                 }
                 Output::SendLink(_, frame) => drop(OnLink::decode(&frame).expect("a well-formed frame")),
-                Output::Write(_) | Output::LookupSent { .. } | Output::LookupSeen(_) | Output::Load(_) => {
+                Output::Write(_)
+                | Output::LookupSent { .. }
+                | Output::LookupSeen(_)
+                | Output::Load(_)
+                | Output::LoadEntries(_) => {
                     unreachable!("no act of a batch")
                 }
                 Output::SendDatagram { datagram, .. } => {
@@ -305,6 +309,11 @@ impl Lookups for EmptyStore {
     }
 
     fn load(&mut self, _: &[Row]) -> Result<Vec<OutboxRow>, Infallible> {
+        self.count();
+        Ok(Vec::new())
+    }
+
+    fn entries(&mut self, _: u64) -> Result<Vec<Bytes>, Infallible> {
         self.count();
         Ok(Vec::new())
     }

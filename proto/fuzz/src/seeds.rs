@@ -7,7 +7,7 @@ use peerloom_proto::paths::{Candidate, CandidateKind, Mapping, Nat, Ports, Reach
 use peerloom_proto::wire::{OnLink, ToCoordinator, ToNode};
 use peerloom_proto::{
     Body, BoxSecretKey, CertHash, EnvHash, Generation, InviteLookup, Message, MessageId, Place, Revoke,
-    RevokeKind, Signal, SignedPrekey, UnixMs, Value, encode, stun,
+    RevokeKind, Signal, Signature, SignedPrekey, UnixMs, Value, encode, stun,
 };
 use serde_json::Value as Json;
 
@@ -166,6 +166,7 @@ fn to_coordinator() -> Vec<Vec<u8>> {
             uses: 1,
         },
         ToCoordinator::InviteDelete { request, lookup },
+        ToCoordinator::LogReturn { from: 1, entries: vec![VECTORS.hex("dm.wire_cbor").into()] },
         ToCoordinator::Goodbye,
         ToCoordinator::Ping { nonce: 0 },
     ];
@@ -196,6 +197,7 @@ fn frames_to_node() -> Vec<ToNode> {
         ToNode::Presence { complete: false, peers: vec![(VECTORS.alice.id(), true)] },
         ToNode::GoingAway { reconnect_after_ms: 1_000 },
         ToNode::Error { code: "revoked".to_owned(), text: "gone".to_owned() },
+        ToNode::LogWanted { from: 4, sig: Signature([3; 64]) },
         ToNode::Ping { nonce: 1 },
     ]
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::{Endpoint, Input, OutboxRow, Output, Row, SeenRow, SentRow, Token, Write};
 use crate::id::{MessageId, PeerId};
 use crate::time::Now;
@@ -20,6 +22,10 @@ pub trait Lookups {
 
     /// These outbox rows whole, those that exist.
     fn load(&mut self, rows: &[Row]) -> Result<Vec<OutboxRow>, Self::Error>;
+
+    /// Whole entries of the mesh log from this index on, at most
+    /// [`LOG_RETURN_MAX`](crate::limits::LOG_RETURN_MAX).
+    fn entries(&mut self, from: u64) -> Result<Vec<Bytes>, Self::Error>;
 }
 
 /// What one batch gathered.
@@ -44,6 +50,7 @@ struct Questions {
     sent: Vec<(Token, MessageId)>,
     seen: Vec<Vec<(PeerId, MessageId)>>,
     rows: Vec<Row>,
+    entries: Option<u64>,
 }
 
 /// Inputs of one batch: beyond it the commit would keep the first waiting.
@@ -106,6 +113,7 @@ impl Batch {
                 Output::LookupSent { token, id } => asked.sent.push((token, id)),
                 Output::LookupSeen(keys) => asked.seen.push(keys),
                 Output::Load(rows) => asked.rows.extend(rows),
+                Output::LoadEntries(from) => asked.entries = Some(from),
                 act @ (Output::ConnectUplink
                 | Output::CloseUplink(_)
                 | Output::SendUplink(_)
@@ -137,6 +145,9 @@ impl Batch {
         if !asked.rows.is_empty() {
             inputs.push(Input::Loaded(self.load(&asked.rows, store)?));
         }
+        if let Some(from) = asked.entries {
+            inputs.push(Input::Entries { from, entries: store.entries(from)? });
+        }
         Ok(inputs)
     }
 
@@ -166,7 +177,7 @@ impl Endpoint {
 
 impl Questions {
     fn is_empty(&self) -> bool {
-        self.sent.is_empty() && self.seen.is_empty() && self.rows.is_empty()
+        self.sent.is_empty() && self.seen.is_empty() && self.rows.is_empty() && self.entries.is_none()
     }
 }
 

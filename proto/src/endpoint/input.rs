@@ -93,6 +93,13 @@ pub enum Input {
     },
     /// The store's answer to [`Output::Load`]: whole rows, those that still exist.
     Loaded(Vec<OutboxRow>),
+    /// The store's answer to [`Output::LoadEntries`]: whole wire entries, in order.
+    Entries {
+        /// Index of the first.
+        from: u64,
+        /// Those that were asked for.
+        entries: Vec<Bytes>,
+    },
 }
 
 /// A direct socket as the host found it.

@@ -26,6 +26,9 @@ pub enum Output {
     LookupSeen(Vec<(PeerId, MessageId)>),
     /// Read these outbox rows whole and answer with [`Input::Loaded`] before the batch ends.
     Load(Vec<Row>),
+    /// Read log entries from this index on, at most [`LOG_RETURN_MAX`](crate::limits::LOG_RETURN_MAX), and
+    /// answer with [`Input::Entries`] before the batch ends.
+    LoadEntries(u64),
     /// Open the uplink.
     ConnectUplink,
     /// Close the uplink. The text is for people.

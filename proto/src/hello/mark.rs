@@ -1,7 +1,10 @@
-//! How far a coordinator's store had got: how a node that comes back tells whether the store did.
+//! How far a coordinator's store had got: how a node that comes back tells whether the store did. And the
+//! coordinator's word that it wants back what it lost of the log.
 
+use super::SignedHello;
 use crate::canonical::{DecodeError, Value};
 use crate::id::RunId;
+use crate::key::{IdentityKey, Signature, signed_by};
 
 /// A place in the life of a coordinator's store.
 ///
@@ -35,3 +38,16 @@ impl StoreMark {
         Value::Array(vec![Value::Bytes(&self.run.0), Value::Uint(self.commit)])
     }
 }
+
+/// The coordinator asks whoever said this hello for log entries from an index on. Signed, because the
+/// welcome is still to come: nobody else on the way gets a mesh's log by asking.
+pub fn want_log(coordinator: &IdentityKey, hello: &SignedHello, from: u64) -> Signature {
+    coordinator.sign(LABEL, &[&hello.transcript(), &from.to_be_bytes()])
+}
+
+/// Whether the coordinator that the hello names asks so.
+pub fn log_wanted_by(hello: &SignedHello, from: u64, sig: &Signature) -> bool {
+    signed_by(&hello.coordinator, sig, LABEL, &[&hello.transcript(), &from.to_be_bytes()])
+}
+
+const LABEL: &str = "log-wanted";

@@ -174,6 +174,17 @@ fn an_attestation_is_named_exactly_by_those_who_have_one() {
     assert!(parse(HelloRole::Session, auth).is_ok());
 }
 
+#[test]
+fn only_the_coordinator_that_the_hello_names_can_ask_for_the_log() {
+    let hello = hello();
+    let sig = want_log(&key(1), &hello, 7);
+    assert!(log_wanted_by(&hello, 7, &sig));
+    assert!(!log_wanted_by(&hello, 8, &sig));
+    assert!(!log_wanted_by(&hello, 7, &want_log(&key(2), &hello, 7)));
+    let other = answer_at(&Challenge { nonce: [9; 32], ..challenge() }, NOW).unwrap();
+    assert!(!log_wanted_by(&other, 7, &sig));
+}
+
 fn mark() -> impl Strategy<Value = StoreMark> {
     (any::<[u8; 16]>(), strategies::uint()).prop_map(|(run, commit)| StoreMark { run: RunId(run), commit })
 }

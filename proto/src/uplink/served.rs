@@ -63,7 +63,7 @@ impl Endpoint {
                 }
             }
             ToNode::Presence { complete, peers } => self.presence(now, complete, &peers),
-            ToNode::Challenge { .. } | ToNode::Welcome { .. } => {
+            ToNode::Challenge { .. } | ToNode::Welcome { .. } | ToNode::LogWanted { .. } => {
                 self.drop_uplink(now, "the coordinator greeted twice");
             }
             ToNode::GoingAway { .. } | ToNode::Error { .. } | ToNode::Ping { .. } | ToNode::Pong { .. } => {}

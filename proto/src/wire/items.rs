@@ -47,6 +47,11 @@ impl<'a> Items<'a> {
         self.share(&value)
     }
 
+    pub(super) fn byte_strings(&mut self) -> Result<Vec<Bytes>, DecodeError> {
+        let list = self.next()?.items()?;
+        list.iter().map(|item| self.share(item)).collect()
+    }
+
     pub(super) fn signed(&mut self) -> Result<SignedBytes, DecodeError> {
         let stmt = self.bytes()?;
         Ok(SignedBytes { stmt, sig: Signature(self.next()?.array()?) })
@@ -80,6 +85,10 @@ impl<'a> Items<'a> {
 
 pub(super) fn uint<'a>(number: u64) -> Value<'a> {
     Value::Uint(number)
+}
+
+pub(super) fn byte_strings(list: &[Bytes]) -> Value<'_> {
+    Value::Array(list.iter().map(|bytes| Value::Bytes(bytes)).collect())
 }
 
 pub(super) fn uints<'a>(numbers: &[u64]) -> Value<'a> {

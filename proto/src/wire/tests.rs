@@ -43,6 +43,7 @@ fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
             ToCoordinator::InvitePut { request, lookup, blob, exp, uses }
         }),
         (uint(), lookup()).prop_map(|(request, lookup)| ToCoordinator::InviteDelete { request, lookup }),
+        (uint(), list(bytes())).prop_map(|(from, entries)| ToCoordinator::LogReturn { from, entries }),
         Just(ToCoordinator::Goodbye),
         uint().prop_map(|nonce| ToCoordinator::Ping { nonce }),
         uint().prop_map(|nonce| ToCoordinator::Pong { nonce }),

@@ -1,8 +1,8 @@
-//! What a node says to its coordinator: kinds 1 to 14.
+//! What a node says to its coordinator: kinds 1 to 15.
 
 use bytes::Bytes;
 
-use super::items::{Items, PING, PONG, sig, stmt, uint, uints};
+use super::items::{Items, PING, PONG, byte_strings, sig, stmt, uint, uints};
 use super::{Claim, SignedBytes};
 use crate::canonical::{DecodeError, Value, encode};
 use crate::id::{InviteLookup, PeerId};
@@ -85,6 +85,13 @@ pub enum ToCoordinator {
         /// Which.
         lookup: InviteLookup,
     },
+    /// Entries that the coordinator had sequenced and asked back for.
+    LogReturn {
+        /// Index of the first.
+        from: u64,
+        /// Whole wire entries, at most [`LOG_RETURN_MAX`](crate::limits::LOG_RETURN_MAX).
+        entries: Vec<Bytes>,
+    },
     /// This node is being switched off: its presence ends here, without a lease.
     Goodbye,
     /// Asks for a pong.
@@ -129,6 +136,7 @@ impl ToCoordinator {
                 vec![uint(11), uint(*request), Value::Bytes(lookup.as_bytes())]
             }
             Self::Goodbye => vec![uint(14)],
+            Self::LogReturn { from, entries } => vec![uint(15), uint(*from), byte_strings(entries)],
             Self::Ping { nonce } => vec![uint(PING), uint(*nonce)],
             Self::Pong { nonce } => vec![uint(PONG), uint(*nonce)],
         };
@@ -162,6 +170,7 @@ impl ToCoordinator {
             },
             11 => Self::InviteDelete { request: items.uint()?, lookup: InviteLookup(items.next()?.array()?) },
             14 => Self::Goodbye,
+            15 => Self::LogReturn { from: items.uint()?, entries: items.byte_strings()? },
             PING => Self::Ping { nonce: items.uint()? },
             PONG => Self::Pong { nonce: items.uint()? },
             _ => return Err(DecodeError::UnknownField),

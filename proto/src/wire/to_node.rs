@@ -1,11 +1,12 @@
-//! What a coordinator says to a node: kinds 64 to 79.
+//! What a coordinator says to a node: kinds 64 to 80.
 
 use bytes::Bytes;
 
-use super::items::{Items, PING, PONG, sig, stmt, uint};
+use super::items::{Items, PING, PONG, byte_strings, sig, stmt, uint};
 use super::{Claim, SignedBytes};
 use crate::canonical::{DecodeError, Value, encode};
 use crate::id::{EnvHash, PeerId};
+use crate::key::Signature;
 use crate::limits::FRAME_BYTES_MAX;
 
 /// What a coordinator says to a node.
@@ -126,6 +127,14 @@ pub enum ToNode {
         /// For people.
         text: String,
     },
+    /// Before the welcome: the hello names a longer log than the coordinator has. It had that log, as its
+    /// signatures there prove, and asks for it.
+    LogWanted {
+        /// First index wanted.
+        from: u64,
+        /// The coordinator's, over hello and index: see [`log_wanted_by`](crate::log_wanted_by).
+        sig: Signature,
+    },
     /// Asks for a pong.
     Ping {
         /// Returned unchanged.
@@ -159,8 +168,7 @@ impl ToNode {
                 vec![uint(70), uint(*claim), Value::Bytes(env_hash.as_bytes())]
             }
             Self::Entries { from, entries, size } => {
-                let entries = entries.iter().map(|entry| Value::Bytes(entry));
-                vec![uint(71), uint(*from), Value::Array(entries.collect()), uint(*size)]
+                vec![uint(71), uint(*from), byte_strings(entries), uint(*size)]
             }
             Self::Appended { request, entry } => vec![uint(72), uint(*request), Value::Bytes(entry)],
             Self::Conflict { request, size, reserved_ms } => {
@@ -182,6 +190,7 @@ impl ToNode {
             }
             Self::GoingAway { reconnect_after_ms } => vec![uint(78), uint(*reconnect_after_ms)],
             Self::Error { code, text } => vec![uint(79), Value::Text(code), Value::Text(text)],
+            Self::LogWanted { from, sig } => vec![uint(80), uint(*from), Value::Bytes(&sig.0)],
             Self::Ping { nonce } => vec![uint(PING), uint(*nonce)],
             Self::Pong { nonce } => vec![uint(PONG), uint(*nonce)],
         };
@@ -212,12 +221,7 @@ impl ToNode {
             68 => Self::Deliver { claim: items.uint()?, queued: items.truth()?, envelope: items.bytes()? },
             69 => Self::Receipt { claim: items.uint()?, receipt: items.signed()? },
             70 => Self::Expired { claim: items.uint()?, env_hash: EnvHash(items.next()?.array()?) },
-            71 => {
-                let from = items.uint()?;
-                let entries = items.next()?.items()?;
-                let entries = entries.iter().map(|entry| items.share(entry)).collect::<Result<_, _>>()?;
-                Self::Entries { from, entries, size: items.uint()? }
-            }
+            71 => Self::Entries { from: items.uint()?, entries: items.byte_strings()?, size: items.uint()? },
             72 => Self::Appended { request: items.uint()?, entry: items.bytes()? },
             73 => Self::Conflict { request: items.uint()?, size: items.uint()?, reserved_ms: items.uint()? },
             74 => Self::Failed { request: items.uint()?, code: items.text()?, text: items.text()? },
@@ -226,6 +230,7 @@ impl ToNode {
             77 => Self::Presence { complete: items.truth()?, peers: items.presence()? },
             78 => Self::GoingAway { reconnect_after_ms: items.uint()? },
             79 => Self::Error { code: items.text()?, text: items.text()? },
+            80 => Self::LogWanted { from: items.uint()?, sig: Signature(items.next()?.array()?) },
             PING => Self::Ping { nonce: items.uint()? },
             PONG => Self::Pong { nonce: items.uint()? },
             _ => return Err(DecodeError::UnknownField),

@@ -59,6 +59,8 @@ pub(crate) struct FakeStore {
     pub(crate) prekeys: BTreeMap<PeerId, SignedBytes>,
     pub(crate) invites: BTreeMap<InviteLookup, (InviteRow, Bytes)>,
     pub(crate) runs: Runs,
+    /// How long nobody lived here before the next start.
+    pub(crate) silence: Option<Duration>,
     next_seq: u64,
 }
 
@@ -127,6 +129,14 @@ impl World {
         let reply = world.http(HttpRequest::MeshCreate { entries });
         assert!(matches!(reply, Some(HttpReply::MeshCreated { .. })), "{reply:?}");
         world
+    }
+
+    /// A log as its members replay it.
+    pub(crate) fn roster_of(&self, log: &[Bytes]) -> Roster {
+        let mut entries = log.iter().map(|bytes| WireEntry::parse(bytes).expect("an entry"));
+        let mut roster = Roster::begin(&entries.next().expect("a genesis")).expect("the genesis is sound");
+        entries.for_each(|entry| drop(roster.append(&entry).expect("it was sequenced")));
+        roster
     }
 
     pub(crate) fn mesh(&self) -> MeshId {
@@ -393,6 +403,7 @@ impl FakeStore {
         Snapshot {
             next_seq: self.next_seq,
             runs: self.runs.clone(),
+            silence: self.silence,
             queues: queues.into_values().collect(),
             meshes: self.log.keys().copied().collect(),
             invites: self.invites.values().map(|(row, _)| row.clone()).collect(),

@@ -7,7 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::envelope::{Recipient, UnverifiedEnvelope};
-use crate::hello::{Challenge, HelloCheck, SignedWelcome, StoreView, Welcome, verify_hello};
+use crate::hello::{
+    Challenge, HelloCheck, SignedHello, SignedWelcome, StoreView, Welcome, verify_hello, want_log,
+};
 use crate::id::{EnvHash, MessageId, PeerId, RunId};
 use crate::identity::Origin;
 use crate::key::IdentityKey;
@@ -53,8 +55,18 @@ pub(super) struct Coordinator {
 
 #[derive(Debug)]
 enum Stage {
-    Challenged { challenge: Bytes, at: UnixMs },
-    Welcomed { peer: PeerId, claims: bool },
+    Challenged {
+        challenge: Bytes,
+        at: UnixMs,
+    },
+    /// It was asked for the rest of the log.
+    Asked {
+        hello: Box<SignedHello>,
+    },
+    Welcomed {
+        peer: PeerId,
+        claims: bool,
+    },
 }
 
 #[derive(Debug)]
@@ -117,7 +129,9 @@ impl Coordinator {
             Some(Stage::Welcomed { peer, .. }) if self.socket_of(&peer).is_none() => {
                 self.presence(peer, false)
             }
-            Some(Stage::Welcomed { .. } | Stage::Challenged { .. }) | None => Vec::new(),
+            Some(Stage::Welcomed { .. } | Stage::Challenged { .. } | Stage::Asked { .. }) | None => {
+                Vec::new()
+            }
         }
     }
 
@@ -179,6 +193,23 @@ impl Coordinator {
         }
     }
 
+    /// Its log is put back to its first entries.
+    pub(super) fn forgets_log(&mut self, size: usize) {
+        self.log.truncate(size);
+        let mut entries = self.log.iter().map(|bytes| WireEntry::parse(bytes).expect("an entry"));
+        self.roster = Roster::begin(&entries.next().expect("a genesis")).expect("a sound genesis");
+        entries.for_each(|entry| drop(self.roster.append(&entry).expect("a sound entry")));
+    }
+
+    fn regain(&mut self, entries: &[Bytes]) {
+        for bytes in entries {
+            let entry = WireEntry::parse(bytes).expect("an entry");
+            assert!(self.roster.verify_seq(&entry), "what comes back was sequenced");
+            self.roster.append(&entry).expect("it comes next");
+            self.log.push(bytes.clone());
+        }
+    }
+
     fn commit(&self) -> u64 {
         self.store.map_or(0, |store| store.mark.commit)
     }
@@ -191,6 +222,14 @@ impl Coordinator {
                 let (challenge, at) = (challenge.clone(), *at);
                 let ToCoordinator::Hello { hello, .. } = frame else { panic!("{frame:?} before hello") };
                 self.hello(now, socket, &hello, &challenge, at)
+            }
+            Some(Stage::Asked { hello }) => {
+                let hello = hello.clone();
+                let ToCoordinator::LogReturn { entries, .. } = frame else {
+                    panic!("{frame:?} before the log")
+                };
+                self.regain(&entries);
+                self.welcome(now, socket, &hello)
             }
             Some(Stage::Welcomed { peer, .. }) => {
                 let peer = *peer;
@@ -211,9 +250,20 @@ impl Coordinator {
         let (key, origin) = (self.key.id(), &self.origin);
         let check = HelloCheck { challenge, challenged_at: at, coordinator: &key, origin, now: now_here };
         let hello = verify_hello(&hello.stmt, &hello.sig, &check).expect("honest nodes say honest hellos");
+        let from = self.roster.size();
+        if hello.head.size > from {
+            let sig = want_log(&self.key, &hello, from);
+            self.sockets.insert(socket, Stage::Asked { hello: Box::new(hello) });
+            return vec![Act::Send(socket, ToNode::LogWanted { from, sig })];
+        }
+        self.welcome(now, socket, &hello)
+    }
+
+    fn welcome(&mut self, now: Now, socket: Socket, hello: &SignedHello) -> Vec<Act> {
         if self.roster.active(&hello.id).is_none() {
             return refuse(socket, "revoked");
         }
+        let now_here = now.wall.plus(self.ahead);
         let welcome = Welcome {
             hello: hello.transcript(),
             ts: now_here,
@@ -228,7 +278,7 @@ impl Coordinator {
         let mut acts = vec![Act::Send(socket, ToNode::Welcome { welcome })];
         let peers = self.sockets.values().filter_map(|stage| match stage {
             Stage::Welcomed { peer, .. } => Some((*peer, true)),
-            Stage::Challenged { .. } => None,
+            Stage::Challenged { .. } | Stage::Asked { .. } => None,
         });
         acts.push(Act::Send(socket, ToNode::Presence { complete: true, peers: peers.collect() }));
         acts.extend(self.presence(hello.id, true));
@@ -266,6 +316,7 @@ impl Coordinator {
                 self.sockets.remove(&socket);
                 self.presence(peer, false)
             }
+            ToCoordinator::LogReturn { .. } => panic!("log entries after the welcome"),
             ToCoordinator::Hello { .. } => panic!("a second hello on one socket"),
         }
     }
@@ -382,7 +433,7 @@ impl Coordinator {
         let frame = || ToNode::Presence { complete: false, peers: vec![(peer, online)] };
         let others = self.sockets.iter().filter(|(_, stage)| match stage {
             Stage::Welcomed { peer: other, .. } => *other != peer,
-            Stage::Challenged { .. } => false,
+            Stage::Challenged { .. } | Stage::Asked { .. } => false,
         });
         others.map(|(socket, _)| Act::Send(*socket, frame())).collect()
     }
@@ -397,7 +448,7 @@ impl Coordinator {
     fn offer(&mut self, now: Now, peer: PeerId) -> Vec<Act> {
         let claiming = self.sockets.iter().find_map(|(socket, stage)| match stage {
             Stage::Welcomed { peer: other, claims: true } if *other == peer => Some(*socket),
-            Stage::Welcomed { .. } | Stage::Challenged { .. } => None,
+            Stage::Welcomed { .. } | Stage::Challenged { .. } | Stage::Asked { .. } => None,
         });
         let Some(socket) = claiming else {
             self.queue.values_mut().filter(|item| item.to == peer).for_each(|item| item.waited = true);
@@ -414,7 +465,7 @@ impl Coordinator {
     fn socket_of(&self, peer: &PeerId) -> Option<Socket> {
         self.sockets.iter().rev().find_map(|(socket, stage)| match stage {
             Stage::Welcomed { peer: other, .. } if other == peer => Some(*socket),
-            Stage::Welcomed { .. } | Stage::Challenged { .. } => None,
+            Stage::Welcomed { .. } | Stage::Challenged { .. } | Stage::Asked { .. } => None,
         })
     }
 }

@@ -271,3 +271,21 @@ fn a_member_admitted_by_an_invite_that_had_ended_is_held_until_an_admin_vouches(
     world.settle();
     assert!(matches!(send_to_erin(&mut world), Some(Reply::Sent { .. })));
 }
+
+#[test]
+fn a_coordinator_that_lost_the_end_of_its_log_gets_it_back_and_someone_hears_of_it() {
+    let mut world = World::new(3, Direct::Blocked);
+    let before = world.coordinator.roster.head();
+    assert!(matches!(revoke(&mut world, ALICE, CAROL), Some(Reply::Appended(4))));
+    let whole = world.coordinator.roster.head();
+    world.coordinator_down();
+    world.coordinator.forgets_log(4);
+    assert_eq!(world.coordinator.roster.head(), before);
+    world.coordinator_up = true;
+    world.pass(Duration::from_secs(60));
+
+    assert_eq!(world.coordinator.roster.head(), whole);
+    let gave = |node: usize| world.alarms(node).iter().any(|text| text.contains("ended before entry 4"));
+    assert!(gave(ALICE) || gave(BOB));
+    assert!(!world.coordinator.is_online(&world.id(CAROL)), "she is still removed");
+}

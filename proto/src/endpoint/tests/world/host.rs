@@ -138,7 +138,11 @@ impl World {
 
     fn act(&mut self, node: usize, output: Output) {
         match output {
-            Output::Write(_) | Output::LookupSent { .. } | Output::LookupSeen(_) | Output::Load(_) => {
+            Output::Write(_)
+            | Output::LookupSent { .. }
+            | Output::LookupSeen(_)
+            | Output::Load(_)
+            | Output::LoadEntries(_) => {
                 unreachable!("done before the commit")
             }
             Output::ConnectUplink => {
