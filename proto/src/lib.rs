@@ -54,7 +54,8 @@ pub use roster::{
 };
 pub use signed::{Signed, split_signed};
 
-// What finds a path: binding requests and their answers.
+// What finds a path: binding requests and their answers, and the names that attempts ask by.
+pub mod ice;
 pub mod stun;
 
 // What an envelope is, and what happens to one: outbound, then inbound.

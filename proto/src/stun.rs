@@ -38,6 +38,8 @@ pub struct StunMessage<'a> {
     pub username: Option<&'a [u8]>,
     /// XOR-MAPPED-ADDRESS, if there is one.
     pub mapped: Option<SocketAddr>,
+    /// ERROR-CODE, if there is one: 300 to 699.
+    pub error: Option<u16>,
     /// The first comprehension-required attributes that this reader does not know, at most four.
     pub unknown: Vec<u16>,
     /// What the integrity covers, and the integrity.
@@ -68,8 +70,15 @@ impl<'a> StunMessage<'a> {
         };
         let mut transaction = [0; 12];
         transaction.copy_from_slice(&header[8..]);
-        let mut message =
-            Self { kind, transaction, username: None, mapped: None, unknown: Vec::new(), integrity: None };
+        let mut message = Self {
+            kind,
+            transaction,
+            username: None,
+            mapped: None,
+            error: None,
+            unknown: vec![],
+            integrity: None,
+        };
         let mut rest = body;
         while !rest.is_empty() {
             let (&[kind_high, kind_low, length_high, length_low], after) = rest.split_first_chunk()?;
@@ -98,6 +107,7 @@ impl<'a> StunMessage<'a> {
             // The first of its kind counts (RFC 8489 §14).
             USERNAME => self.username = self.username.or(Some(value)),
             XOR_MAPPED_ADDRESS if self.mapped.is_none() => self.mapped = Some(unmask(value, header)?),
+            ERROR_CODE if self.error.is_none() => self.error = Some(error_code(value)?),
             MESSAGE_INTEGRITY_SHA256 => self.integrity = Some((covered, value.try_into().ok()?)),
             kind if kind < COMPREHENSION_OPTIONAL
                 && !UNDERSTOOD.contains(&kind)
@@ -147,6 +157,11 @@ pub fn unknown_attributes(transaction: &TransactionId, unknown: &[u16]) -> Bytes
         .with(ERROR_CODE, &[0, 0, 4, 20])
         .with(UNKNOWN_ATTRIBUTES, &list)
         .end()
+}
+
+/// 401: nobody here is asked for by that USERNAME (RFC 8489 §9.1.3).
+pub fn unauthenticated(transaction: &TransactionId) -> Bytes {
+    Message::begin(BINDING_ERROR, transaction).with(ERROR_CODE, &[0, 0, 4, 1]).end()
 }
 
 /// The public responder's answer to a datagram from `peer`: its own address, whoever asks; none to
@@ -216,6 +231,13 @@ fn masked(address: SocketAddr, transaction: &TransactionId) -> Vec<u8> {
     let mask = MAGIC_COOKIE.iter().chain(transaction);
     value.extend(octets.iter().zip(mask).map(|(byte, mask)| byte ^ mask));
     value
+}
+
+/// RFC 8489 §14.8: 21 bits of zero, three of the hundreds, a byte of the rest, a phrase for people.
+fn error_code(value: &[u8]) -> Option<u16> {
+    let &[_, _, class, number] = value.first_chunk()?;
+    let class = class & 7;
+    ((3..=6).contains(&class) && number < 100).then_some(u16::from(class) * 100 + u16::from(number))
 }
 
 fn unmask(value: &[u8], header: &[u8; HEADER_BYTES]) -> Option<SocketAddr> {

@@ -2,10 +2,11 @@
 //!
 //! Links: 1. frames of every size arrive unaltered and in order  2. close is told to both, with its
 //! reason  3. a dropped link is closed  4. oversize is an error, not a truncation  5. a reader that
-//! does not read stops the writer within a bound  6. an abandoned receive loses nothing
-//! Transports, besides: 7. a wrong certificate, conn or dialler is refused  8. an expectation serves
-//! one link  9. a silent address times out and a dropped dial leaves nothing behind  10. both ends
-//! agree on the binding  11. shutting down ends every link
+//! does not read stops the writer within a bound  6. a slow one bounds what is under way  7. an
+//! abandoned receive loses nothing
+//! Transports, besides: 8. a wrong certificate, conn or dialler is refused  9. an expectation serves
+//! one link  10. a silent address times out and a dropped dial leaves nothing behind  11. both ends
+//! agree on the binding  12. shutting down ends every link
 
 mod links;
 mod transports;

@@ -16,6 +16,8 @@ mod udp;
 #[cfg(feature = "test-util")]
 mod memory;
 mod quic;
+#[cfg(feature = "webrtc")]
+mod webrtc;
 mod websocket;
 // What every adapter must pass.
 #[cfg(feature = "test-util")]
@@ -31,4 +33,6 @@ pub use transport::{
     PathKind, PeerAddr, PeerLink, PeerTransport, SEND_BUFFER_BYTES_MAX,
 };
 pub use udp::{AddressWatch, CandidateScope, Datagram, bind_udp};
+#[cfg(feature = "webrtc")]
+pub use webrtc::WebRtcTransport;
 pub use websocket::{ConnectError, WebSocketConnector};

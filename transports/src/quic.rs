@@ -54,6 +54,9 @@ pub enum BindError {
     /// The key just made was refused.
     #[error("certificate key is unusable")]
     Key(#[from] rustls::Error),
+    /// The key just made was refused for DTLS.
+    #[error("certificate key is unusable for DTLS")]
+    DtlsKey(#[source] io::Error),
 }
 
 /// Direct links over UDP sockets that carry STUN besides. Dropping it closes them all.
@@ -120,6 +123,18 @@ impl QuicTransport {
     /// STUN datagrams that were longer than STUN is or found no room. Grows by one each.
     pub fn datagrams_dropped(&self) -> u64 {
         self.sockets.dropped()
+    }
+
+    /// The node's own socket once more, to send from.
+    #[cfg(feature = "webrtc")]
+    pub(crate) fn outlet(&self) -> io::Result<Arc<dyn quinn::AsyncUdpSocket>> {
+        self.sockets.outlet()
+    }
+
+    /// Shows every datagram of the node's own socket to `sharer` first; an error if there is one already.
+    #[cfg(feature = "webrtc")]
+    pub(crate) fn share(&self, sharer: Arc<dyn udp::Sharer>) -> io::Result<()> {
+        self.sockets.share(sharer)
     }
 
     /// [`dial`](PeerTransport::dial) from a further socket. The link keeps it open.

@@ -140,6 +140,8 @@ impl PeerAddr {
 pub enum PathKind {
     /// Direct, QUIC over UDP.
     Quic,
+    /// Direct, a WebRTC data channel over UDP.
+    WebRtc,
     /// To the coordinator, WebSocket over TCP.
     WebSocket,
     /// Inside one process; tests only.
@@ -151,6 +153,7 @@ impl PathKind {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Quic => "quic",
+            Self::WebRtc => "webrtc",
             Self::WebSocket => "websocket",
             Self::Memory => "memory",
         }
@@ -186,7 +189,7 @@ pub struct LinkProperties {
 }
 
 /// Why a link ended, as told to the other side. The number travels: QUIC carries it as the
-/// application error code, WebSocket as close code 4000 + number.
+/// application error code, WebSocket as close code 4000 + number, a data channel as its one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// No more use for it. Also a number this version does not know: the link is over either way.

@@ -12,13 +12,15 @@ use rustix::net::sockopt;
 use tracing::debug;
 
 pub use demux::Datagram;
-pub(crate) use demux::{SharedSocket, StunQueue};
+#[cfg(feature = "webrtc")]
+pub(crate) use demux::Sharer;
+pub(crate) use demux::{SharedSocket, SharerSlot, StunQueue};
 pub(crate) use hops::send;
 pub use watch::AddressWatch;
 
 /// Room asked of the kernel in each direction. Its default of about 200 KiB drops packets while a
-/// busy runtime looks elsewhere; the kernel may grant less.
-const SOCKET_BUFFER_BYTES: usize = 2 << 20;
+/// busy runtime looks elsewhere, which SCTP takes for congestion; the kernel may grant less.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 /// Which addresses are offered and tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

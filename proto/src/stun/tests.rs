@@ -153,3 +153,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_error_is_read_with_its_code_and_a_code_outside_the_range_is_no_stun() {
+    let refusal = unauthenticated(&TRANSACTION);
+    let read = StunMessage::parse(&refusal).unwrap();
+    assert_eq!((read.kind, read.error, read.transaction), (StunKind::Error, Some(401), TRANSACTION));
+    for [class, number] in [[2, 0], [7, 0], [4, 100]] {
+        let mut wrong = refusal.to_vec();
+        wrong[26..28].copy_from_slice(&[class, number]);
+        assert_eq!(StunMessage::parse(&wrong), None);
+    }
+}

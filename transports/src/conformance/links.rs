@@ -1,11 +1,12 @@
 //! What any two connected ends owe each other.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use peerloom_proto::limits::FRAME_BYTES_MAX;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::soon;
 use crate::transport::{CloseReason, LinkError, PeerLink, SEND_BUFFER_BYTES_MAX};
@@ -16,6 +17,10 @@ type Ends = (Box<dyn PeerLink>, Box<dyn PeerLink>);
 /// What one direction may hold while nobody reads: our buffer, the adapter's windows, the kernel's
 /// buffers for both sockets.
 const UNREAD_BYTES_MAX: usize = SEND_BUFFER_BYTES_MAX + (30 << 20);
+
+/// What one direction may hold while somebody reads slowly: the same without the growth that the kernel
+/// allows a reader who has never read.
+const UNDER_WAY_BYTES_MAX: usize = SEND_BUFFER_BYTES_MAX + (14 << 20);
 
 /// Runs the list for links; `connect` makes a fresh pair for each item.
 pub async fn links<C, F>(connect: C)
@@ -28,6 +33,7 @@ where
     a_dropped_link_is_closed(connect().await).await;
     oversize_is_an_error(connect().await).await;
     a_reader_that_does_not_read_stops_the_writer(connect().await).await;
+    a_slow_reader_sets_the_pace(connect().await).await;
     an_abandoned_receive_loses_nothing(connect().await).await;
 }
 
@@ -110,6 +116,32 @@ async fn a_reader_that_does_not_read_stops_the_writer((a, b): Ends) {
     }
     soon("send after back-pressure", a.send(patterned(3, 5))).await.expect("send on a live link");
     assert_eq!(soon("frame after the others", b.recv()).await, Ok(patterned(3, 5)));
+}
+
+/// Reading a little makes room for a little: windows that open too far, or a queue somewhere that has no
+/// bound, show as frames that were sent and are not yet read.
+async fn a_slow_reader_sets_the_pace((a, b): Ends) {
+    let frame = patterned(FRAME_BYTES_MAX, 6);
+    let frames = (UNDER_WAY_BYTES_MAX + (8 << 20)) / frame.len();
+    let sent = AtomicUsize::new(0);
+    let sending = async {
+        for _ in 0..frames {
+            a.send(frame.clone()).await.expect("send on a live link");
+            sent.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let receiving = async {
+        let mut most = 0;
+        for index in 0..frames {
+            most = most.max(sent.load(Ordering::Relaxed) - index);
+            sleep(Duration::from_millis(5)).await;
+            let received = b.recv().await;
+            assert!(received.as_ref() == Ok(&frame), "frame {index} to a slow reader was lost or altered");
+        }
+        most
+    };
+    let ((), most) = soon("frames to a slow reader", async { tokio::join!(sending, receiving) }).await;
+    assert!(most * frame.len() <= UNDER_WAY_BYTES_MAX, "{most} frames of {} were under way", frame.len());
 }
 
 async fn an_abandoned_receive_loses_nothing((a, b): Ends) {

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use peerloom_proto::limits::DATAGRAM_BYTES_MAX;
 use peerloom_proto::stun::is_stun;
+#[cfg(feature = "webrtc")]
+use quinn::AsyncUdpSocket;
 use quinn::{Endpoint, EndpointConfig, Runtime, ServerConfig, TokioRuntime};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -18,7 +20,9 @@ use tracing::{debug, trace};
 use super::admission::{Admission, admit_all};
 use super::close_code;
 use crate::transport::CloseReason;
-use crate::udp::{self, SharedSocket, StunQueue, bind_udp};
+#[cfg(feature = "webrtc")]
+use crate::udp::Sharer;
+use crate::udp::{self, SharedSocket, SharerSlot, StunQueue, bind_udp};
 
 /// Cheap to clone: all clones are the same sockets.
 #[derive(Clone, Debug)]
@@ -28,6 +32,8 @@ pub(super) struct Sockets(Arc<Shared>);
 struct Shared {
     server: ServerConfig,
     stun: StunQueue,
+    /// Who else reads the node's own socket.
+    sharer: SharerSlot,
     runtime: Handle,
     open: Mutex<Open>,
 }
@@ -64,7 +70,8 @@ impl Sockets {
     ) -> io::Result<Self> {
         main.set_nonblocking(true)?;
         let open = Mutex::new(Open { places: BTreeMap::new(), last: MAIN, admission: Some(admission) });
-        let sockets = Self(Arc::new(Shared { server, stun, runtime: Handle::current(), open }));
+        let sharer = SharerSlot::default();
+        let sockets = Self(Arc::new(Shared { server, stun, sharer, runtime: Handle::current(), open }));
         let main = Arc::new(main);
         let carries = sockets.carry_quic(MAIN, &main, &sockets.open())?;
         sockets.open().places.insert(MAIN, Place { socket: main, carries });
@@ -148,7 +155,8 @@ impl Sockets {
         let admission = open.admission.clone().ok_or(io::ErrorKind::NotConnected)?;
         let _runtime = self.0.runtime.enter();
         let quic = TokioRuntime.wrap_udp_socket(socket.try_clone()?)?;
-        let shared = Arc::new(SharedSocket::new(quic, name, self.0.stun.clone()));
+        let sharer = if name == MAIN { self.0.sharer.clone() } else { SharerSlot::default() };
+        let shared = Arc::new(SharedSocket::new(quic, name, self.0.stun.clone(), sharer));
         let server = Some(self.0.server.clone());
         let endpoint =
             Endpoint::new_with_abstract_socket(endpoint_config(), server, shared, Arc::new(TokioRuntime))?;
@@ -180,6 +188,20 @@ impl Sockets {
     /// Datagrams of STUN that were oversize or found no room.
     pub(super) fn dropped(&self) -> u64 {
         self.0.stun.dropped()
+    }
+
+    /// The node's own socket once more, to send from.
+    #[cfg(feature = "webrtc")]
+    pub(super) fn outlet(&self) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        let open = self.open();
+        let socket = &open.places.get(&MAIN).ok_or(io::ErrorKind::NotConnected)?.socket;
+        TokioRuntime.wrap_udp_socket(socket.try_clone()?)
+    }
+
+    /// Shows every datagram of the node's own socket to `sharer` first; an error if there is one already.
+    #[cfg(feature = "webrtc")]
+    pub(super) fn share(&self, sharer: Arc<dyn Sharer>) -> io::Result<()> {
+        self.0.sharer.set(sharer).map_err(|_| io::ErrorKind::ResourceBusy.into())
     }
 
     /// Ends every connection and lets nobody in any more; gives the endpoints that still say goodbye.

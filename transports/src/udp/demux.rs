@@ -1,12 +1,13 @@
 //! One socket for STUN and QUIC (RFC 9443). A datagram whose first two bits are zero and which carries
-//! STUN's magic cookie is taken aside for the node's machine; quinn sees everything else.
+//! STUN's magic cookie is taken aside for the node's machine; quinn sees everything else, less what a
+//! [`Sharer`] takes first.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -58,25 +59,37 @@ impl StunQueue {
     }
 }
 
+/// Another transport that lives on the same socket.
+pub(crate) trait Sharer: fmt::Debug + Send + Sync {
+    /// Takes a datagram, or leaves it to the machine and to quinn. Must not wait.
+    fn take(&self, from: SocketAddr, datagram: &[u8]) -> bool;
+}
+
+/// Where a sharer is put once there is one.
+pub(crate) type SharerSlot = Arc<OnceLock<Arc<dyn Sharer>>>;
+
 /// Quinn's own socket, offloads and all, less the STUN that arrives on it.
 pub(crate) struct SharedSocket {
     quic: Arc<dyn AsyncUdpSocket>,
     name: u16,
     stun: StunQueue,
+    sharer: SharerSlot,
 }
 
 impl SharedSocket {
-    pub(crate) fn new(quic: Arc<dyn AsyncUdpSocket>, name: u16, stun: StunQueue) -> Self {
-        Self { quic, name, stun }
+    pub(crate) fn new(quic: Arc<dyn AsyncUdpSocket>, name: u16, stun: StunQueue, sharer: SharerSlot) -> Self {
+        Self { quic, name, stun, sharer }
     }
 
-    /// Closes the gaps that STUN leaves in a buffer of coalesced datagrams.
-    fn take_stun(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
+    /// Closes the gaps that others' datagrams leave in a buffer of coalesced ones.
+    fn take_others(&self, buffer: &mut [u8], meta: &mut RecvMeta) {
         let stride = meta.stride.max(1);
         let (mut at, mut kept) = (0, 0);
         while at < meta.len {
             let end = (at + stride).min(meta.len);
-            if is_stun(&buffer[at..end]) {
+            if self.sharer.get().is_some_and(|sharer| sharer.take(canonical(meta.addr), &buffer[at..end])) {
+                // Not quinn's.
+            } else if is_stun(&buffer[at..end]) {
                 self.stun.put(self.name, meta.addr, &buffer[at..end]);
             } else {
                 if kept < at {
@@ -113,7 +126,7 @@ impl AsyncUdpSocket for SharedSocket {
     ) -> Poll<io::Result<usize>> {
         let received = ready!(self.quic.poll_recv(cx, buffers, metas))?;
         for (buffer, meta) in buffers.iter_mut().zip(metas.iter_mut()).take(received) {
-            self.take_stun(buffer, meta);
+            self.take_others(buffer, meta);
         }
         Poll::Ready(Ok(received))
     }
@@ -160,11 +173,11 @@ mod tests {
     fn split(parts: &[Vec<u8>], stride: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
         let (queue, mut waiting) = StunQueue::new();
         let quic = Arc::new(Silent);
-        let socket = SharedSocket::new(quic, 0, queue);
+        let socket = SharedSocket::new(quic, 0, queue, SharerSlot::default());
         let mut buffer = parts.concat();
         let addr = "192.0.2.1:9".parse().unwrap();
         let mut meta = RecvMeta { addr, len: buffer.len(), stride, ecn: None, dst_ip: None };
-        socket.take_stun(&mut buffer, &mut meta);
+        socket.take_others(&mut buffer, &mut meta);
         buffer.truncate(meta.len);
         let mut taken = Vec::new();
         while let Ok(datagram) = waiting.try_recv() {
