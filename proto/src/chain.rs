@@ -77,7 +77,7 @@ impl Endpoint {
     pub(crate) fn coordinator_head(&mut self, now: Now, head: Head) -> bool {
         let mine = self.roster.head();
         if head.size > mine.size {
-            self.fetch_log(head.size);
+            self.fetch_log(now, head.size);
             self.chain.fetched_at = Some(now.monotonic);
             return true;
         }
@@ -98,7 +98,7 @@ impl Endpoint {
             let lately = self.chain.fetched_at.is_some_and(|at| now.monotonic.since(at) < FETCH_EVERY);
             if self.uplink.is_ready() && !lately {
                 self.chain.fetched_at = Some(now.monotonic);
-                self.fetch_log(head.size);
+                self.fetch_log(now, head.size);
             }
         } else if ForkEvidence::in_head(&self.roster, &head, signer).is_some() {
             let text =
@@ -107,9 +107,10 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn fetch_log(&mut self, size: u64) {
+    pub(crate) fn fetch_log(&mut self, now: Now, size: u64) {
         let from = self.roster.size();
         if size > from {
+            self.uplink.asked_for_log(now.monotonic);
             self.out(Output::SendUplink(ToCoordinator::LogGet { from }.encode()));
         }
     }
@@ -118,7 +119,7 @@ impl Endpoint {
     pub(crate) fn entries(&mut self, now: Now, from: u64, entries: &[Bytes], size: u64) {
         let known = self.roster.size();
         if from > known {
-            return self.fetch_log(size);
+            return self.fetch_log(now, size);
         }
         let fresh = usize::try_from(known - from).unwrap_or(usize::MAX);
         for entry in entries.iter().skip(fresh) {
@@ -127,7 +128,7 @@ impl Endpoint {
             }
         }
         if self.roster.size() < size && !entries.is_empty() {
-            return self.fetch_log(size);
+            return self.fetch_log(now, size);
         }
         self.synced(now);
         self.appends_again(now);
@@ -268,7 +269,7 @@ impl Endpoint {
             let denied = Refusal::Denied { code: error.reason(), text: error.to_string() };
             return self.refuse(pending.token, denied);
         }
-        self.ask_append(pending, entry.encode().into());
+        self.ask_append(now, pending, entry.encode().into());
     }
 
     /// The key of this node that may revoke `target`: its own for itself and those below, else the

@@ -261,6 +261,7 @@ impl Endpoint {
         let walls = walls.into_iter().flatten().map(|at| now.monotonic + at.since(now.wall));
         let monotonic = [
             self.uplink.deadline(),
+            self.answer_due(),
             self.links.deadline(),
             self.pings.deadline(),
             self.chain.deadline(),
@@ -362,8 +363,10 @@ impl Endpoint {
                 self.reply(token, Reply::Done);
             }
             Request::Append(change) => self.append(now, token, change),
-            Request::PutInvite { lookup, blob, exp, uses } => self.put_invite(token, lookup, blob, exp, uses),
-            Request::DeleteInvite(lookup) => self.delete_invite(token, lookup),
+            Request::PutInvite { lookup, blob, exp, uses } => {
+                self.put_invite(now, token, lookup, blob, (exp, uses))
+            }
+            Request::DeleteInvite(lookup) => self.delete_invite(now, token, lookup),
         }
     }
 

@@ -3,12 +3,14 @@
 //! Down → opening → challenged → welcomed → ready. The log comes first, then mail is claimed. Both
 //! sides ping; a silent link is dropped; a lost one is tried again after a growing, jittered pause.
 
+mod answers;
 mod recovered;
 mod served;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use answers::Request;
 use bytes::Bytes;
 
 use crate::chain::Pending;
@@ -41,8 +43,12 @@ pub(crate) struct Uplink {
     vouched: Option<Now>,
     /// The furthest place of the coordinator's store that it told of.
     mark: Option<StoreMark>,
-    requests: BTreeMap<u64, Asked>,
+    requests: BTreeMap<u64, Request>,
     next_request: u64,
+    /// Since when log entries are asked for.
+    log_asked: Option<Monotonic>,
+    /// When the coordinator last answered anything it was asked.
+    answered_at: Monotonic,
 }
 
 #[derive(Debug)]
@@ -91,6 +97,8 @@ impl Uplink {
             mark,
             requests: BTreeMap::new(),
             next_request: 1,
+            log_asked: None,
+            answered_at: now,
         }
     }
 
@@ -144,14 +152,6 @@ impl Uplink {
         earliest([Some(due), self.paused_until])
     }
 
-    /// Numbers a request.
-    fn ask(&mut self, asked: Asked) -> u64 {
-        let request = self.next_request;
-        self.next_request += 1;
-        self.requests.insert(request, asked);
-        request
-    }
-
     /// The pause before the next attempt: doubling, up to half a minute, spread over its upper half so
     /// that a restarted coordinator is not met by all at once.
     fn pause(&mut self, now: Monotonic, entropy: &mut Entropy) -> Monotonic {
@@ -167,6 +167,7 @@ impl Uplink {
 
 impl Endpoint {
     pub(crate) fn uplink_timeout(&mut self, now: Now) {
+        let answer_due = self.answer_due();
         let uplink = &mut self.uplink;
         if uplink.paused_until.is_some_and(|until| until <= now.monotonic) {
             uplink.paused_until = None;
@@ -185,6 +186,9 @@ impl Endpoint {
             }
             State::Syncing | State::Ready if uplink.heard + LINK_SILENCE_MAX <= now.monotonic => {
                 self.drop_uplink(now, "the coordinator went silent");
+            }
+            State::Syncing | State::Ready if answer_due.is_some_and(|due| due <= now.monotonic) => {
+                self.drop_uplink(now, "the coordinator left a request without an answer");
             }
             // The next hello compares the clocks again, and says what is wrong.
             State::Ready if !uplink.vouches_for(now) => {
@@ -223,7 +227,7 @@ impl Endpoint {
             self.delivery.conversation(peer).unheard();
         }
         self.peers.lose_coordinator();
-        for asked in std::mem::take(&mut self.uplink.requests).into_values() {
+        for asked in self.uplink.unanswered() {
             match asked {
                 Asked::Append(pending) => self.append_later(now, pending),
                 Asked::Plain { token } => self.refuse(token, Refusal::CoordinatorAway),

@@ -16,6 +16,9 @@ use crate::wire::{Claim, ToCoordinator, ToNode};
 impl Endpoint {
     /// Frames of a welcomed coordinator.
     pub(super) fn served(&mut self, now: Now, frame: ToNode) {
+        if is_answer(&frame) {
+            self.uplink.answered_at = now.monotonic;
+        }
         match frame {
             ToNode::Accepted { env_hashes, commit } => {
                 self.kept_by(commit);
@@ -30,30 +33,33 @@ impl Endpoint {
                 self.inbox.receipts.drop_claim(claim);
             }
             ToNode::Expired { claim, env_hash } => self.queue_expired(now, claim, &env_hash),
-            ToNode::Entries { from, entries, size } => self.entries(now, from, &entries, size),
+            ToNode::Entries { from, entries, size } => {
+                self.uplink.log_answered();
+                self.entries(now, from, &entries, size);
+            }
             ToNode::Appended { request, entry } => {
-                if let Some(Asked::Append(pending)) = self.uplink.requests.remove(&request) {
+                if let Some(Asked::Append(pending)) = self.uplink.answered(request) {
                     self.appended(now, pending, &entry);
                 }
             }
             ToNode::Conflict { request, size, .. } => {
-                if let Some(Asked::Append(pending)) = self.uplink.requests.remove(&request) {
+                if let Some(Asked::Append(pending)) = self.uplink.answered(request) {
                     self.append_later(now, pending);
-                    self.fetch_log(size);
+                    self.fetch_log(now, size);
                     // The entry that was in the way may have come before this word.
                     if size <= self.roster.size() {
                         self.appends_again(now);
                     }
                 }
             }
-            ToNode::Failed { request, code, text } => match self.uplink.requests.remove(&request) {
+            ToNode::Failed { request, code, text } => match self.uplink.answered(request) {
                 Some(Asked::Append(pending)) => self.refuse(pending.token, Refusal::Denied { code, text }),
                 Some(Asked::Plain { token }) => self.refuse(token, Refusal::Denied { code, text }),
                 None => {}
             },
             ToNode::Done { request, commit } => {
                 self.kept_by(commit);
-                if let Some(Asked::Plain { token }) = self.uplink.requests.remove(&request) {
+                if let Some(Asked::Plain { token }) = self.uplink.answered(request) {
                     self.reply(token, Reply::Done);
                 }
             }
@@ -142,32 +148,46 @@ impl Endpoint {
     }
 
     /// Sends an append on its way.
-    pub(crate) fn ask_append(&mut self, pending: Pending, entry: Bytes) {
-        let request = self.uplink.ask(Asked::Append(pending));
+    pub(crate) fn ask_append(&mut self, now: Now, pending: Pending, entry: Bytes) {
+        let request = self.uplink.ask(now.monotonic, Asked::Append(pending));
         self.out(Output::SendUplink(ToCoordinator::LogAppend { request, entry }.encode()));
     }
 
     pub(crate) fn put_invite(
         &mut self,
+        now: Now,
         token: Token,
         lookup: InviteLookup,
         blob: Bytes,
-        exp: UnixMs,
-        uses: u64,
+        (exp, uses): (UnixMs, u64),
     ) {
         if !self.uplink.is_ready() {
             return self.refuse(token, Refusal::CoordinatorAway);
         }
-        let request = self.uplink.ask(Asked::Plain { token });
+        let request = self.uplink.ask(now.monotonic, Asked::Plain { token });
         let frame = ToCoordinator::InvitePut { request, lookup, blob, exp, uses };
         self.out(Output::SendUplink(frame.encode()));
     }
 
-    pub(crate) fn delete_invite(&mut self, token: Token, lookup: InviteLookup) {
+    pub(crate) fn delete_invite(&mut self, now: Now, token: Token, lookup: InviteLookup) {
         if !self.uplink.is_ready() {
             return self.refuse(token, Refusal::CoordinatorAway);
         }
-        let request = self.uplink.ask(Asked::Plain { token });
+        let request = self.uplink.ask(now.monotonic, Asked::Plain { token });
         self.out(Output::SendUplink(ToCoordinator::InviteDelete { request, lookup }.encode()));
     }
+}
+
+/// Whether the frame is said only to who asked. News come unasked, entries either way: they bring the log on.
+fn is_answer(frame: &ToNode) -> bool {
+    matches!(
+        frame,
+        ToNode::Accepted { .. }
+            | ToNode::Refused { .. }
+            | ToNode::Entries { .. }
+            | ToNode::Appended { .. }
+            | ToNode::Conflict { .. }
+            | ToNode::Failed { .. }
+            | ToNode::Done { .. }
+    )
 }

@@ -39,6 +39,8 @@ pub(super) struct Coordinator {
     pub(super) ahead: Duration,
     /// Recipients whose queue counts as full.
     pub(super) full: BTreeSet<PeerId>,
+    /// Who is welcome is answered pings, and nothing else is done for them.
+    pub(super) idle: bool,
     /// Every envelope that was put, in order.
     pub(super) carried: Vec<(MessageId, Bytes)>,
     /// How much a new member's admission waits for its place.
@@ -91,6 +93,7 @@ impl Coordinator {
             origin,
             ahead: Duration::ZERO,
             full: BTreeSet::new(),
+            idle: false,
             carried: Vec::new(),
             roster,
             store: None,
@@ -230,6 +233,9 @@ impl Coordinator {
                 };
                 self.regain(&entries);
                 self.welcome(now, socket, &hello)
+            }
+            Some(Stage::Welcomed { .. }) if self.idle && !matches!(frame, ToCoordinator::Ping { .. }) => {
+                Vec::new()
             }
             Some(Stage::Welcomed { peer, .. }) => {
                 let peer = *peer;

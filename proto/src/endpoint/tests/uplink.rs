@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::A_WHILE;
-use super::mesh::key;
+use super::mesh::{key, new_member};
 use super::world::{ALICE, BOB, CAROL, Direct, World};
 use crate::endpoint::{OutboxState, Refusal, Reply, Request, UplinkStatus};
 use crate::hello::{StoreMark, StoreView};
 use crate::id::{InviteLookup, RunId};
+use crate::roster::Role;
 use crate::time::UnixMs;
 use crate::wire::ToNode;
 
@@ -150,6 +151,38 @@ fn a_quiet_uplink_is_kept_by_pings() {
     assert_eq!(*world.endpoint(ALICE).uplink_status(), UplinkStatus::Connected);
     let changes = world.nodes[ALICE].events.iter().filter(|e| matches!(e, crate::endpoint::Event::Uplink(_)));
     assert_eq!(changes.count(), 1);
+}
+
+#[test]
+fn a_put_that_is_not_answered_is_put_again_on_another_socket() {
+    let mut world = World::new(2, Direct::Blocked);
+    world.coordinator.idle = true;
+    let id = world.send(ALICE, BOB, "hi");
+    world.pass(Duration::from_secs(25));
+    assert_eq!(*world.endpoint(ALICE).uplink_status(), UplinkStatus::Connected);
+    world.coordinator.idle = false;
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.state(ALICE, id, BOB), OutboxState::Stored);
+    assert_eq!(world.inbox(BOB), ["hi"]);
+}
+
+#[test]
+fn a_log_that_is_asked_for_and_does_not_come_holds_mail_up_for_half_a_minute() {
+    let mut world = World::new(2, Direct::Blocked);
+    world.stop(ALICE);
+    let (roster, now) = (&world.coordinator.roster, world.now(BOB).wall);
+    let entry = roster.member_add(&key(0), new_member(4, Role::Member), now);
+    world.sequence(entry);
+    world.settle();
+
+    world.coordinator.idle = true;
+    world.start(ALICE);
+    world.pass(Duration::from_secs(25));
+    world.coordinator.idle = false;
+    let id = world.send(ALICE, BOB, "hi");
+    world.pass(Duration::from_secs(10));
+    assert!(world.endpoint(ALICE).roster().member(&key(4).id()).is_some());
+    assert_eq!(world.state(ALICE, id, BOB), OutboxState::Stored);
 }
 
 #[test]
