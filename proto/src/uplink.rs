@@ -190,10 +190,7 @@ impl Endpoint {
             State::Syncing | State::Ready if answer_due.is_some_and(|due| due <= now.monotonic) => {
                 self.drop_uplink(now, "the coordinator left a request without an answer");
             }
-            // The next hello compares the clocks again, and says what is wrong.
-            State::Ready if !uplink.vouches_for(now) => {
-                self.drop_uplink(now, "this machine's clock jumped");
-            }
+            State::Ready if uplink.clock_jumped(now) => self.clock_jumped(now),
             State::Syncing | State::Ready
                 if uplink.heard.max(uplink.pinged) + PING_EVERY <= now.monotonic =>
             {
@@ -256,8 +253,17 @@ impl Endpoint {
         }
     }
 
+    /// Nothing that comes is judged by this clock: the next hello compares it with the coordinator's
+    /// again, and says what is wrong.
+    fn clock_jumped(&mut self, now: Now) {
+        self.drop_uplink(now, "this machine's clock jumped");
+    }
+
     pub(crate) fn uplink_frame(&mut self, now: Now, frame: &Bytes) {
         self.uplink.heard = now.monotonic;
+        if self.uplink.is_ready() && self.uplink.clock_jumped(now) {
+            return self.clock_jumped(now);
+        }
         let frame = match ToNode::decode(frame) {
             Ok(frame) => frame,
             Err(error) => {

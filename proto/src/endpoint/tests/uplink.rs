@@ -117,6 +117,20 @@ fn a_clock_that_is_an_hour_off_stops_sending_keeps_the_outbox_and_says_so() {
 }
 
 #[test]
+fn a_clock_that_jumps_on_a_busy_uplink_is_noticed_with_the_next_frame() {
+    let mut world = World::new(2, Direct::Blocked);
+    world.nodes[ALICE].ahead = Duration::from_secs(3_600);
+    let id = world.send(BOB, ALICE, "hi");
+    world.pass(Duration::from_secs(5));
+    assert!(offline_because(&world, ALICE).contains("clock is 60 minutes ahead"));
+    assert!(world.inbox(ALICE).is_empty(), "nothing is judged by a clock that nobody vouches for");
+    world.nodes[ALICE].ahead = Duration::ZERO;
+    world.pass(A_WHILE);
+    assert_eq!(world.inbox(ALICE), ["hi"]);
+    assert_eq!(world.state(BOB, id, ALICE), OutboxState::Stored);
+}
+
+#[test]
 fn a_small_difference_of_clocks_is_known_and_harmless() {
     let mut world = World::asleep(2, Direct::Works);
     world.nodes[ALICE].ahead = Duration::from_secs(240);
