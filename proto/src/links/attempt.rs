@@ -358,8 +358,12 @@ impl Endpoint {
             agreed.check.hush();
             attempt.until = now.monotonic + HANDSHAKE_TIMEOUT;
         }
+        let unheard = agreed.check.is_unheard(now.monotonic);
         self.send_datagrams(requests);
         self.open_sockets(peer);
+        if unheard {
+            self.doubt_reach(now);
+        }
         match choice {
             Choice::Wait => {}
             Choice::Dial(socket, candidates) => {

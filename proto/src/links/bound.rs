@@ -203,6 +203,7 @@ impl Endpoint {
             self.links.lost.insert(peer, now.monotonic + DIRECT_IDLE_MAX);
             self.links.rests.remove(&peer);
             self.links.nothing_to_beat(&peer);
+            self.doubt_reach(now);
             self.connect_soon(now, peer);
         }
     }

@@ -53,6 +53,13 @@ impl Endpoint {
         self.gather(now);
     }
 
+    /// A link ended or a peer is not heard: this node may not be where it said. The news, if there is
+    /// any, follows the offer or answer.
+    pub(super) fn doubt_reach(&mut self, now: Now) {
+        self.links.gathering.doubt(now.monotonic);
+        self.gather(now);
+    }
+
     /// Asks the STUN servers what is due.
     pub(super) fn gather(&mut self, now: Now) {
         let mut questions = Vec::new();

@@ -38,6 +38,8 @@ pub(crate) struct Check {
     pub(crate) may_guess: bool,
     birthday: Option<Birthday>,
     began: Monotonic,
+    /// It was said once that nothing came.
+    doubted: bool,
     /// No more requests: the path is being dialled.
     quiet: bool,
 }
@@ -93,6 +95,7 @@ impl Check {
             may_guess: false,
             birthday: None,
             began: now,
+            doubted: false,
             quiet: false,
         };
         check.learn(now, candidates);
@@ -164,6 +167,14 @@ impl Check {
         let due = self.birthday_at().is_some_and(|at| at <= now);
         self.may_guess &= !due;
         due
+    }
+
+    /// Whether nothing came for so long that this node may not be where it said; told once.
+    pub(crate) fn is_unheard(&mut self, now: Monotonic) -> bool {
+        let through = self.quiet || self.pairs.iter().any(Pair::is_through);
+        let unheard = !self.doubted && !through && now >= self.began + DOUBT_AFTER;
+        self.doubted |= unheard;
+        unheard
     }
 
     /// Begins one.
@@ -362,6 +373,10 @@ const LADDER: [Duration; 8] = [
 
 /// The sum of the ladder: the last request goes out then.
 const LADDER_ENDS: Duration = Duration::from_millis(3_250);
+
+/// Silence after which the own address is in doubt: longer than a path worth having is waited for, and
+/// early enough for the news to be of use to the same attempt.
+const DOUBT_AFTER: Duration = Duration::from_millis(250);
 
 /// How long the last request's answer is awaited.
 const LAST_ANSWER: Duration = Duration::from_millis(750);

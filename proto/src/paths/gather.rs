@@ -82,7 +82,14 @@ impl Gathering {
         }
     }
 
-    /// Asks again whatever is known: the machine slept, or a link fell silent.
+    /// Asks again unless that is under way: a NAT that forgot or moved a mapping tells nobody.
+    pub(crate) fn doubt(&mut self, now: Monotonic) {
+        if self.round.is_none() {
+            self.begin(now);
+        }
+    }
+
+    /// Asks again whatever is known: the machine slept.
     pub(crate) fn begin(&mut self, now: Monotonic) {
         self.over = self.servers.is_empty();
         self.asked.clear();

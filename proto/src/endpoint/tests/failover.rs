@@ -161,3 +161,13 @@ fn a_link_that_a_change_of_network_killed_is_made_again_from_there() {
     assert!(world.is_direct(ALICE, BOB));
     assert_eq!(world.links_made, 2);
 }
+
+#[test]
+fn a_link_that_ends_because_a_nat_began_anew_is_made_again_where_the_nat_is_seen_by_then() {
+    let mut world = World::behind([Site::PortRestricted, Site::PortRestricted], Duration::from_millis(25));
+    linked(&mut world);
+    world.renumber_outside(BOB);
+    world.cut_direct();
+    world.pass(Duration::from_millis(300));
+    assert!(world.is_direct(ALICE, BOB));
+}

@@ -195,6 +195,14 @@ fn an_address_that_changed_since_the_last_offer_is_told_when_it_is_known() {
 }
 
 #[test]
+fn an_address_that_changed_a_moment_ago_is_asked_for_where_nothing_answers() {
+    let mut world = World::behind([Site::PortRestricted, Site::PortRestricted], DELAY);
+    world.renumber_outside(BOB);
+    let direct = time_to_direct(&mut world).expect("they meet");
+    assert!(direct <= Duration::from_millis(600), "{direct:?}");
+}
+
+#[test]
 fn an_attempt_under_way_follows_its_node_to_another_network() {
     let mut world = World::behind([Site::PortRestricted, Site::PortRestricted], DELAY);
     world.ask(ALICE, Request::Connect(world.id(BOB)));
