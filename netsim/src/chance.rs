@@ -43,8 +43,13 @@ impl Chance {
 
     /// True in so many of a hundred cases, to the ten thousandth of a percent.
     pub(crate) fn happens(&mut self, percent: f64) -> bool {
+        self.share() * 100.0 < percent
+    }
+
+    /// Uniform from 0 to below 1, in millionths.
+    pub(crate) fn share(&mut self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a million is exact")]
         let drawn = self.0.below(1_000_000) as f64;
-        drawn < percent * 10_000.0
+        drawn / 1_000_000.0
     }
 }

@@ -6,6 +6,7 @@ use peerloom_proto::endpoint::{LogChange, Request};
 
 use crate::chance::Chance;
 use crate::host::Asked;
+use crate::internet::Internet;
 use crate::network::{Place, Purpose, StreamId};
 use crate::queue::Event;
 use crate::scenario::{Direction, Fault, When, Who};
@@ -54,6 +55,9 @@ impl World {
             | Fault::Kill { who, .. }
             | Fault::CrashAtCommit { who, .. }
             | Fault::CutUplink { who, .. }
+            | Fault::NatReboot { who, .. }
+            | Fault::NatRebind { who, .. }
+            | Fault::Renumber { who, .. }
             | Fault::ClockJump { who, .. }
             | Fault::DiskFull { who, .. } => [draw(*who), Place::Coordinator],
             Fault::Partition { from, to, .. } => [draw(*from), draw(*to)],
@@ -88,12 +92,19 @@ impl World {
                 }
             }
             Fault::CutUplink { .. } if begins => self.cut_uplink(host),
-            Fault::CutLinks { .. } if begins => {
-                let links: Vec<StreamId> =
-                    self.network.direct_streams().into_iter().map(|(id, _)| id).collect();
-                links.into_iter().for_each(|id| self.network.cut(&mut self.queue, id));
+            Fault::CutLinks { .. } if begins => self.cut_links(),
+            Fault::NatReboot { .. } if begins => {
+                self.change_nat(host, |internet, _, node| internet.reboot(node));
             }
-            Fault::CutUplink { .. } | Fault::CutLinks { .. } => {}
+            Fault::NatRebind { .. } if begins => {
+                self.change_nat(host, |internet, now, node| internet.rebind(now, node));
+            }
+            Fault::Renumber { .. } if begins => self.renumber(host),
+            Fault::CutUplink { .. }
+            | Fault::CutLinks { .. }
+            | Fault::NatReboot { .. }
+            | Fault::NatRebind { .. }
+            | Fault::Renumber { .. } => {}
             Fault::Partition { direction, .. } => {
                 let both = direction == Direction::Both;
                 for (from, to) in [(host, other), (other, host)].into_iter().take(1 + usize::from(both)) {
@@ -106,18 +117,7 @@ impl World {
             }
             Fault::NoDirect { .. } if begins => self.no_direct += 1,
             Fault::NoDirect { .. } => self.no_direct -= 1,
-            Fault::ClockJump { days, .. } => {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "a month of milliseconds is far below 2^63"
-                )]
-                let jump = (days * 86_400_000.0) as i64;
-                let jump = if begins { jump } else { -jump };
-                match host {
-                    Place::Node(node) => self.nodes[node].ahead_ms += jump,
-                    Place::Coordinator => self.coordinator.ahead_ms += jump,
-                }
-            }
+            Fault::ClockJump { days, .. } => self.jump_clock(host, if begins { days } else { -days }),
             Fault::DiskFull { .. } => {
                 let full = match host {
                     Place::Node(node) => &mut self.nodes[node].full,
@@ -132,6 +132,36 @@ impl World {
                 self.queue.after(Duration::ZERO, Event::Revokes { by, target });
             }
             Fault::Revoke { .. } => {}
+        }
+    }
+
+    fn jump_clock(&mut self, host: Place, days: f64) {
+        #[expect(clippy::cast_possible_truncation, reason = "a month of milliseconds is far below 2^63")]
+        let jump = (days * 86_400_000.0) as i64;
+        match host {
+            Place::Node(node) => self.nodes[node].ahead_ms += jump,
+            Place::Coordinator => self.coordinator.ahead_ms += jump,
+        }
+    }
+
+    fn cut_links(&mut self) {
+        let links: Vec<StreamId> = self.network.direct_streams().into_iter().map(|(id, _)| id).collect();
+        links.into_iter().for_each(|id| self.network.cut(&mut self.queue, id));
+    }
+
+    fn change_nat(&mut self, host: Place, change: impl FnOnce(&mut Internet, Duration, usize)) {
+        if let Place::Node(node) = host {
+            change(&mut self.network.internet, self.queue.now(), node);
+        }
+    }
+
+    fn renumber(&mut self, host: Place) {
+        let Place::Node(node) = host else { return };
+        if self.network.renumber(node) {
+            self.announce(node);
+        }
+        for node in self.network.internet.household(node) {
+            self.cut_uplink(Place::Node(node));
         }
     }
 

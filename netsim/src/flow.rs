@@ -9,7 +9,7 @@
 //!   smoothed round trip and four deviations, doubled each time it ends in a row.
 //! - The window grows by a segment for each acknowledged one, above the threshold by one a round trip.
 //!   A loss halves it, at most once a round trip; the timer leaves two segments of it.
-//! - An end that heard nothing for as long as its transport bears it is dead.
+//! - An end whose transmissions stay without any answer for as long as its transport bears it is dead.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -24,31 +24,34 @@ pub(crate) struct Manners {
     timer_max: Duration,
     /// A silent flow is kept alive this often.
     keep_alive: Option<Duration>,
-    /// Death, after so much silence.
-    silence_max: Duration,
+    /// Death, when what was sent stays without any answer for so long, or for so many round trips.
+    unanswered_max: Duration,
+    unanswered_round_trips: u32,
     /// Bytes the first segment has at least.
     first_bytes: usize,
 }
 
-/// Linux: RFC 6298 timers with 200 ms at least; fifteen retransmissions take a quarter of an hour. Only
-/// what waits for an acknowledgement counts as silence.
+/// Linux: RFC 6298 timers with 200 ms at least; fifteen retransmissions take a quarter of an hour.
 pub(crate) const TCP: Manners = Manners {
     timer_first: Duration::from_secs(1),
     timer_min: Duration::from_millis(200),
     timer_max: Duration::from_secs(120),
     keep_alive: None,
-    silence_max: Duration::from_secs(924),
+    unanswered_max: Duration::from_secs(924),
+    unanswered_round_trips: 0,
     first_bytes: 0,
 };
 
-/// `transports/quic`: a first guess of 100 ms, kept alive every 5 s, dead after 30 s. Its first datagram
-/// is padded to 1,200 bytes (RFC 9000 §14.1).
+/// `transports/quic`: a first guess of 100 ms, kept alive every 5 s, given up when a question stays
+/// unanswered for a second or twelve round trips. Its first datagram is padded to 1,200 bytes (RFC 9000
+/// §14.1).
 pub(crate) const QUIC: Manners = Manners {
     timer_first: Duration::from_millis(300),
     timer_min: Duration::from_millis(26),
     timer_max: Duration::from_secs(60),
     keep_alive: Some(Duration::from_secs(5)),
-    silence_max: Duration::from_secs(30),
+    unanswered_max: Duration::from_secs(1),
+    unanswered_round_trips: 12,
     first_bytes: 1_200,
 };
 
@@ -121,8 +124,8 @@ pub(crate) struct Flow<T> {
     round_trip: Option<(Duration, Duration)>,
     doublings: u32,
     timer_from: Duration,
-    /// Since when something waits for an acknowledgement.
-    waits_since: Option<Duration>,
+    /// The first transmission since anything was heard.
+    asked_at: Option<Duration>,
     acks: VecDeque<(u64, u64)>,
     expected: u64,
     early: BTreeMap<u64, Segment<T>>,
@@ -147,7 +150,7 @@ impl<T: Clone> Flow<T> {
             round_trip: None,
             doublings: 0,
             timer_from: now,
-            waits_since: None,
+            asked_at: None,
             acks: VecDeque::new(),
             expected: 0,
             early: BTreeMap::new(),
@@ -199,7 +202,7 @@ impl<T: Clone> Flow<T> {
         if self.flying.is_empty() {
             self.timer_from = now;
         }
-        self.waits_since.get_or_insert(now);
+        self.asked_at.get_or_insert(now);
         self.flying.insert(order, Flying { segment: segment.clone(), sent_at: now });
         Some((Packet::Data { order, segment }, bytes))
     }
@@ -207,6 +210,7 @@ impl<T: Clone> Flow<T> {
     /// A packet of the other end; gives the items that are complete and next.
     pub(crate) fn heard(&mut self, now: Duration, packet: Packet<T>) -> Vec<T> {
         self.heard_at = Some(now);
+        self.asked_at = None;
         match packet {
             Packet::Ack { order, through } => {
                 self.acknowledged(now, order, through);
@@ -240,7 +244,6 @@ impl<T: Clone> Flow<T> {
         if arrived > 0 {
             self.doublings = 0;
             self.timer_from = now;
-            self.waits_since = (!self.flying.is_empty() || !self.waiting.is_empty()).then_some(now);
             // A window that was not filled proves nothing (RFC 9002 §7.8).
             if before >= self.window {
                 self.grow(arrived);
@@ -323,12 +326,13 @@ impl<T: Clone> Flow<T> {
         Some(self.heard_at.filter(|_| is_silent)?.max(self.said_at) + self.manners.keep_alive?)
     }
 
+    /// A first word may stay unanswered: whoever dials has a deadline of its own.
     fn dies_at(&self) -> Option<Duration> {
-        let since = match self.manners.keep_alive {
-            Some(_) => self.heard_at?,
-            None => self.waits_since?.max(self.heard_at?),
-        };
-        Some(since + self.manners.silence_max)
+        let Manners { unanswered_max, unanswered_round_trips, .. } = self.manners;
+        let round_trips =
+            self.round_trip.map_or(Duration::ZERO, |(smooth, _)| smooth * unanswered_round_trips);
+        self.heard_at?;
+        Some(self.asked_at? + unanswered_max.max(round_trips))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod act;
 mod batch;
+mod datagrams;
 mod hub;
 mod node;
 mod planted;

@@ -107,6 +107,12 @@ impl History {
         }
     }
 
+    /// The two nodes of a message, the lower number first.
+    pub(crate) fn pair(&self, message: usize) -> (usize, usize) {
+        let Planned { from, to, .. } = self.messages[message];
+        (from.min(to), from.max(to))
+    }
+
     /// A message as reports name it.
     pub(crate) fn name(&self, message: usize) -> String {
         let planned = &self.messages[message];

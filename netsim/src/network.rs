@@ -12,15 +12,17 @@
 mod packets;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use peerloom_proto::limits::HANDSHAKE_TIMEOUT;
 use peerloom_proto::{CertHash, ConnId};
 
-use self::packets::Flows;
-pub(crate) use self::packets::{Item, Packets};
+use self::packets::{Flows, Road};
+pub(crate) use self::packets::{Item, Packets, Payload};
 use crate::chance::Chance;
+use crate::internet::Internet;
 use crate::link::{Link, Shape};
 use crate::outside::Outside;
 use crate::queue::{Carried, Event, Queue};
@@ -85,6 +87,7 @@ struct Way {
 pub(crate) struct Network {
     pub(crate) uplink: Delay,
     pub(crate) direct: Delay,
+    pub(crate) internet: Internet,
     shapes: Shapes,
     links: BTreeMap<(Place, Place), Link>,
     seed: u64,
@@ -111,6 +114,10 @@ impl Shapes {
             Purpose::Direct { .. } => self.direct,
         }
     }
+
+    fn between(&self, from: Place, to: Place) -> Option<Shape> {
+        if from == Place::Coordinator || to == Place::Coordinator { self.uplink } else { self.direct }
+    }
 }
 
 /// How late the slower end may notice a cut.
@@ -120,10 +127,11 @@ const NOTICE_MAX: Duration = Duration::from_secs(2);
 const RESEND_MAX: Duration = Duration::from_millis(800);
 
 impl Network {
-    pub(crate) fn new(uplink: Delay, direct: Delay, shapes: Shapes, seed: u64) -> Self {
+    pub(crate) fn new(uplink: Delay, direct: Delay, shapes: Shapes, internet: Internet, seed: u64) -> Self {
         Self {
             uplink,
             direct,
+            internet,
             shapes,
             links: BTreeMap::new(),
             seed,
@@ -138,6 +146,29 @@ impl Network {
 
     /// Begins to connect. The dialler's host hears of the outcome.
     pub(crate) fn connect(&mut self, queue: &mut Queue, purpose: Purpose, places: [Place; 2]) -> StreamId {
+        self.begin(queue, purpose, places, None)
+    }
+
+    /// The same from an address of the dialler to those where the other may be, where direct streams go
+    /// by packets.
+    pub(crate) fn dial(
+        &mut self,
+        queue: &mut Queue,
+        purpose: Purpose,
+        places: [Place; 2],
+        from: SocketAddr,
+        candidates: Vec<SocketAddr>,
+    ) -> StreamId {
+        self.begin(queue, purpose, places, Some(Road::new(from, candidates)))
+    }
+
+    fn begin(
+        &mut self,
+        queue: &mut Queue,
+        purpose: Purpose,
+        places: [Place; 2],
+        road: Option<Road>,
+    ) -> StreamId {
         let id = StreamId(self.next);
         self.next += 1;
         let stream = Stream {
@@ -147,7 +178,7 @@ impl Network {
             announced: [false; 2],
             cut: false,
             ways: [Way::default(), Way::default()],
-            flows: self.shapes.of(&purpose).map(|_| Box::new(Flows::new(&purpose, queue.now()))),
+            flows: self.shapes.of(&purpose).map(|_| Box::new(Flows::new(&purpose, road, queue.now()))),
         };
         if let Some(outside) = &mut self.outside {
             outside.dials(queue.now(), id);
@@ -287,12 +318,6 @@ impl Network {
             Purpose::Uplink => self.uplink.least * 2,
             Purpose::Direct { .. } => self.direct.least * 2,
         }
-    }
-
-    /// How long a datagram from one node to another is under way; none if a partition swallows it.
-    pub(crate) fn datagram(&mut self, from: Place, to: Place) -> Option<Duration> {
-        let Delay { least, jitter } = self.direct;
-        (!self.is_blocked(from, to)).then(|| self.chance.between(least, least + jitter))
     }
 
     fn delay(&mut self, purpose: &Purpose) -> Duration {

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,8 @@ use peerloom_proto::endpoint::Input;
 use peerloom_proto::{CertHash, ConnId};
 
 use crate::flow::Packet;
-use crate::network::{Item, StreamId};
+use crate::internet::Travelling;
+use crate::network::{Item, Payload, StreamId};
 
 /// Something that is to happen.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub(crate) enum Event {
     Noticed { stream: StreamId, end: usize },
     /// A packet of a flow reaches one end.
     Packet { stream: StreamId, end: usize, packet: Packet<Item> },
+    /// A datagram reaches its recipient's NATs.
+    Datagram { travelling: Travelling, payload: Payload },
     /// The transport below one end has something to do.
     FlowTimer { stream: StreamId, end: usize },
     /// A node's machine has something to do.
@@ -35,7 +39,14 @@ pub(crate) enum Event {
     /// An input that a node's host makes by itself.
     NodeHears { node: usize, life: u32, input: Input },
     /// A node's dial leaves.
-    NodeDials { node: usize, life: u32, conn: ConnId, peer_cert: CertHash },
+    NodeDials {
+        node: usize,
+        life: u32,
+        conn: ConnId,
+        peer_cert: CertHash,
+        socket: u16,
+        candidates: Vec<SocketAddr>,
+    },
     /// A node's process starts, if it does not run.
     NodeStarts { node: usize },
     /// A node whose store failed opens it again.

@@ -7,6 +7,7 @@ mod fault;
 mod hostile;
 mod link;
 mod list;
+mod nat;
 
 use std::fmt;
 use std::path::Path;
@@ -21,6 +22,8 @@ pub(crate) use self::fault::{Direction, Fault, Moment, When};
 pub(crate) use self::hostile::{HostileMember, Hostility};
 pub(crate) use self::link::Links;
 use self::list::Listed;
+use self::nat::NatEntry;
+pub(crate) use self::nat::standing;
 
 /// Why a file is no scenario.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +78,10 @@ pub(crate) struct Topology {
     /// What links are like beyond their delay.
     #[serde(default)]
     pub(crate) link: Links,
+    /// What stands between nodes and the Internet; nothing otherwise. Which pairs have direct links then
+    /// follows from the NATs.
+    #[serde(default, rename = "nat")]
+    pub(crate) nats: Vec<NatEntry>,
     /// The longest commit of any disk; the shortest takes a fifth of it.
     #[serde(default = "commit_default")]
     pub(crate) commit_ms: u64,
@@ -191,22 +198,8 @@ impl Scenario {
     }
 
     fn check(&self) -> Result<(), String> {
+        self.topology.check()?;
         let nodes = self.topology.nodes;
-        if !(2..=NODES_MAX).contains(&nodes) {
-            return Err(format!("a world has 2 to {NODES_MAX} nodes, not {nodes}"));
-        }
-        if self.topology.direct_percent > 100 {
-            return Err("direct_percent is at most 100".to_owned());
-        }
-        for delay in [self.topology.uplink_ms, self.topology.direct_ms] {
-            if delay.low == 0 || delay.low > delay.high {
-                return Err(format!("a delay of {} to {} ms is none", delay.low, delay.high));
-            }
-        }
-        self.topology.link.check()?;
-        if self.topology.commit_ms == 0 {
-            return Err("a commit takes at least 1 ms".to_owned());
-        }
         if self.workload.burst == 0 {
             return Err("a burst is at least one message".to_owned());
         }
@@ -250,11 +243,38 @@ impl Scenario {
             if let Some(what) = fault.nonsense() {
                 return Err(format!("fault {}: {what}", number + 1));
             }
+            if let Fault::NatReboot { who, .. } | Fault::NatRebind { who, .. } | Fault::Renumber { who, .. } =
+                fault
+                && (*who == Who::Coordinator || self.topology.nats.is_empty())
+            {
+                return Err(format!("fault {}: no NAT stands there; name one in topology.nat", number + 1));
+            }
         }
         match self.sweep {
             Some(Sweep { who: Who::Any, .. }) => Err("a sweep names its host".to_owned()),
             Some(_) | None => Ok(()),
         }
+    }
+}
+
+impl Topology {
+    fn check(&self) -> Result<(), String> {
+        if !(2..=NODES_MAX).contains(&self.nodes) {
+            return Err(format!("a world has 2 to {NODES_MAX} nodes, not {}", self.nodes));
+        }
+        if self.direct_percent > 100 {
+            return Err("direct_percent is at most 100".to_owned());
+        }
+        for delay in [self.uplink_ms, self.direct_ms] {
+            if delay.low == 0 || delay.low > delay.high {
+                return Err(format!("a delay of {} to {} ms is none", delay.low, delay.high));
+            }
+        }
+        if self.commit_ms == 0 {
+            return Err("a commit takes at least 1 ms".to_owned());
+        }
+        self.link.check()?;
+        nat::check(self)
     }
 }
 

@@ -9,6 +9,7 @@ use peerloom_proto::endpoint::{OutboxState, PathKind};
 use serde::Serialize;
 
 use crate::model::{Fact, History};
+use crate::nat::Owed;
 use crate::network::Packets;
 use crate::scenario::{Delivered, Expect};
 
@@ -35,6 +36,8 @@ pub(crate) struct Tally {
     /// What a dishonest coordinator and hostile members did, by its word.
     pub(crate) deeds: BTreeMap<&'static str, u64>,
     pub(crate) packets: Packets,
+    /// Pairs of nodes that had a direct link: when the first, and what their NATs owe them.
+    pub(crate) met: BTreeMap<(usize, usize), (Duration, Owed)>,
     /// Envelopes the coordinator refused because a queue was full.
     refused_full: u64,
     /// Envelopes it refused because their sender was too fast.
@@ -82,6 +85,13 @@ pub(crate) struct Verdict {
     pub(crate) rejected: BTreeMap<String, u64>,
     pub(crate) alarms: BTreeMap<String, u64>,
     pub(crate) deeds: BTreeMap<&'static str, u64>,
+    /// Pairs of nodes that had a direct link.
+    pub(crate) pairs_met: u64,
+    /// Of these, pairs that had to guess each other's port.
+    pub(crate) pairs_by_birthday: u64,
+    /// Longest time from the first message of a pair that need not guess to its first direct link,
+    /// milliseconds.
+    pub(crate) slowest_direct_ms: u64,
     /// Packets of links that lose, delay and reorder them; none on the others.
     pub(crate) packets: u64,
     pub(crate) packets_lost: u64,
@@ -122,6 +132,10 @@ impl Verdict {
             rejected: tally.rejected,
             alarms: tally.alarms,
             deeds: tally.deeds,
+            pairs_met: tally.met.len() as u64,
+            pairs_by_birthday: tally.met.values().filter(|(_, owed)| *owed == Owed::DirectByBirthday).count()
+                as u64,
+            slowest_direct_ms: 0,
             packets: tally.packets.sent,
             packets_lost: tally.packets.lost,
             packets_repeated: tally.packets.repeated,
@@ -132,6 +146,7 @@ impl Verdict {
             not_shown: 0,
         };
         verdict.read(history);
+        verdict.slowest_direct_ms = slowest_direct(history, &tally.met);
         verdict
     }
 
@@ -203,6 +218,8 @@ impl Verdict {
             ("crashes", self.crashes, expect.crashes_min),
             ("reconnects", reconnects, expect.reconnects_min),
             ("failed commits", self.store_failures, expect.store_failures_min),
+            ("pairs by birthday", self.pairs_by_birthday, expect.pairs_by_birthday_min),
+            ("pairs with a direct link", self.pairs_met, expect.pairs_met_min),
             ("lost packets", self.packets_lost, expect.packets_lost_min),
             ("repeated packets", self.packets_repeated, expect.packets_repeated_min),
             ("refusals of a full queue", self.refused_full, expect.refused_full_min),
@@ -232,6 +249,14 @@ impl Verdict {
             unmet.push(format!(
                 "a message stalled for {} ms, at most {most} are allowed",
                 self.worst_stall_ms
+            ));
+        }
+        if let Some(most) = expect.direct_within_s.map(|most| millis(most.duration()))
+            && self.slowest_direct_ms > most
+        {
+            unmet.push(format!(
+                "a pair waited {} ms for its direct link, at most {most} are allowed",
+                self.slowest_direct_ms
             ));
         }
         if let Some(most) = expect.events_max.filter(|most| self.events > *most) {
@@ -266,8 +291,14 @@ impl fmt::Display for Verdict {
         )?;
         writeln!(
             f,
-            "links      {} uplinks, {} direct; {} repeated sends, {} refused by a full queue",
-            self.connects, self.links, self.repeats, self.refused_full,
+            "links      {} uplinks, {} direct between {} pairs ({} by birthday), {} ms after the first message at worst; {} repeated sends, {} refused by a full queue",
+            self.connects,
+            self.links,
+            self.pairs_met,
+            self.pairs_by_birthday,
+            self.slowest_direct_ms,
+            self.repeats,
+            self.refused_full,
         )?;
         if self.packets > 0 {
             let (lost, repeated) = (self.packets_lost, self.packets_repeated);
@@ -293,6 +324,20 @@ impl fmt::Display for Verdict {
             self.trace
         )
     }
+}
+
+/// Longest time from the first acknowledged message of a pair that is owed a direct link to that link,
+/// milliseconds.
+fn slowest_direct(history: &History, met: &BTreeMap<(usize, usize), (Duration, Owed)>) -> u64 {
+    let mut first = BTreeMap::new();
+    for (at, fact) in &history.facts {
+        if let Fact::Acknowledged { message } = fact {
+            first.entry(history.pair(*message)).or_insert(*at);
+        }
+    }
+    let owed = met.iter().filter(|(_, (_, owed))| *owed == Owed::Direct);
+    let waited = owed.filter_map(|(pair, (at, _))| Some(at.saturating_sub(*first.get(pair)?)));
+    millis(waited.max().unwrap_or_default())
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -16,6 +16,7 @@ use crate::evil::Evil;
 use crate::fault::Turn;
 use crate::host::{Evidence, HubHost, Node};
 use crate::hostile::Hostile;
+use crate::internet::{Internet, Travelling};
 use crate::mesh::{Mesh, first_prekey, node_key};
 use crate::model::{Fact, History, Planned};
 use crate::mutant::Mutant;
@@ -23,7 +24,7 @@ use crate::network::{Delay, Network, Place};
 use crate::outside::{Contents, Outside};
 use crate::progress::Pace;
 use crate::queue::{Carried, Event, Queue};
-use crate::scenario::{Millis, Scenario, Who};
+use crate::scenario::{self, Millis, Scenario, Topology, Who};
 use crate::trace::{Trace, name_of};
 use crate::verdict::{Tally, Verdict};
 use crate::watch::{Lens, Seen, Watch};
@@ -155,7 +156,11 @@ impl World {
         let members: Vec<PeerId> = nodes.iter().map(|node| node.id).collect();
         let by_member = members.iter().copied().zip(0..).collect();
         let [uplink, direct] = [scenario.topology.uplink_ms, scenario.topology.direct_ms].map(delay);
-        let network = Network::new(uplink, direct, scenario.topology.link.shapes(uplink, direct), seed);
+        let Topology { link, nats, .. } = &scenario.topology;
+        let (chains, shared) = scenario::standing(nats, count, seed);
+        let internet = Internet::new(&chains, &shared, seed);
+        let shapes = link.shapes(uplink, direct, !nats.is_empty());
+        let network = Network::new(uplink, direct, shapes, internet, seed);
         Self {
             seed,
             crash_at,
@@ -269,6 +274,7 @@ impl World {
             Event::Packet { stream, end, packet } => {
                 self.network.packet_arrived(&mut self.queue, stream, end, packet);
             }
+            Event::Datagram { travelling, payload } => self.datagram_arrived(&travelling, payload),
             Event::FlowTimer { stream, end } => self.network.flow_timer(&mut self.queue, stream, end),
             Event::NodeWakes { node, serial: _ } => self.node_wakes(node),
             Event::NodeCommits { node, life } => self.node_commits(node, life),
@@ -277,7 +283,9 @@ impl World {
                     self.node_input(node, input);
                 }
             }
-            Event::NodeDials { node, life, conn, peer_cert } => self.node_dials(node, life, conn, peer_cert),
+            Event::NodeDials { node, life, conn, peer_cert, socket, candidates } => {
+                self.node_dials(node, life, (conn, peer_cert), socket, candidates);
+            }
             Event::NodeStarts { node } => self.start_node(node),
             Event::NodeReopens { node, life } => self.node_reopens(node, life),
             Event::NodeReads { node } => self.node_reads(node),
@@ -305,6 +313,9 @@ impl World {
             Event::EvilSays { stream, frame } => {
                 let (bytes, name) = (frame.len(), name_of(frame));
                 self.trace.note(at, format_args!("{stream:?} evil frame of {bytes} bytes, {name:016x}"));
+            }
+            Event::Datagram { travelling: Travelling { from, to, .. }, payload } => {
+                self.trace.note(at, format_args!("from {from} to {to}: {payload}"));
             }
             Event::Packet { stream, end, packet } => {
                 self.trace.note(at, format_args!("{stream:?}.{end} {packet}"));
@@ -389,12 +400,13 @@ impl World {
             None => self.coordinator.commits,
         };
         let mut violations = check::all(&self.history);
+        let wrong = if self.scenario.expect.direct_as_owed { self.not_as_owed() } else { Vec::new() };
         self.tally.virtual_time = self.queue.now();
         self.tally.events = self.trace.events();
         self.tally.packets = self.network.packets;
         let (hash, last) = self.trace.finish();
         let verdict = Verdict::new(&self.history, self.tally, hash);
-        let expected = verdict.unmet(&self.scenario.expect).into_iter();
+        let expected = verdict.unmet(&self.scenario.expect).into_iter().chain(wrong);
         violations.extend(expected.map(|what| Violation { invariant: "expect", at: None, what }));
         Outcome { verdict, violations, history: self.history, last, swept_commits, swept_at: self.swept_at }
     }

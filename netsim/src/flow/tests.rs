@@ -171,16 +171,19 @@ fn a_slow_line_is_filled_and_not_flooded() {
 }
 
 #[test]
-fn quic_keeps_a_silent_link_alive_and_dies_after_half_a_minute_of_silence() {
+fn quic_keeps_a_silent_link_alive_and_gives_up_a_second_after_an_unanswered_question() {
     let mut pair = Pair::new(QUIC, shape());
     pair.push(0..1, 100);
-    pair.pass_until(Duration::from_secs(600));
+    pair.pass_until(Duration::from_secs(601));
     assert_eq!(pair.dead, [false; 2]);
     pair.cut = true;
-    pair.pass_until(Duration::from_secs(625));
+    pair.push(1..2, 100);
+    pair.pass_until(Duration::from_millis(601_900));
     assert_eq!(pair.dead, [false; 2]);
-    pair.pass_until(Duration::from_secs(631));
-    assert_eq!(pair.dead, [true; 2], "both ends notice, each by itself");
+    pair.pass_until(Duration::from_millis(602_100));
+    assert_eq!(pair.dead, [true, false], "the end that asked");
+    pair.pass_until(Duration::from_secs(608));
+    assert_eq!(pair.dead, [true; 2], "the other when its keep-alive stays unanswered");
 }
 
 #[test]

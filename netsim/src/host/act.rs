@@ -1,33 +1,21 @@
 //! Between a node's machine and the network: what it does after a commit, and what reaches it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+
 use peerloom_proto::endpoint::{Event as Told, InboxRow, Input, LinkId, OpenedLink, Output, Reply, Request};
 use peerloom_proto::wire::ToCoordinator;
 use peerloom_proto::{BindTransport, CertHash, ConnId};
 
 use super::node::Asked;
-use crate::chance::{Chance, seed_for};
+use crate::chance::seed_for;
 use crate::frame::Frame;
 use crate::model::Fact;
 use crate::mutant::Mutant;
 use crate::network::{Place, Purpose, StreamId};
 use crate::queue::{Carried, Event};
 use crate::world::World;
-
-/// Where a node's socket is: all of them on one machine.
-pub(super) fn address_of(node: usize) -> SocketAddr {
-    let port = FIRST_PORT + u16::try_from(node).expect("a world has fewer nodes than ports");
-    SocketAddr::from(([127, 0, 0, 1], port))
-}
-
-fn node_at(address: SocketAddr) -> Option<usize> {
-    address.port().checked_sub(FIRST_PORT).map(usize::from)
-}
-
-const FIRST_PORT: u16 = 10_000;
 
 /// How soon a reader that was woken looks.
 const READER_WAKES: Duration = Duration::from_millis(20);
@@ -91,17 +79,15 @@ impl World {
                     process.expecting.insert(conn, peer_cert);
                 }
             }
-            Output::SendDatagram { socket: _, to, datagram, ttl: _ } => {
-                self.send_datagram(node, to, datagram)
+            Output::SendDatagram { socket, to, datagram, ttl } => {
+                self.send_datagram(node, socket, to, datagram, ttl);
             }
-            // Without NATs there is nothing to guess at: none are opened.
-            Output::OpenSockets { conn, count: _ } => {
-                self.node_input(node, Input::SocketsOpened { conn, sockets: Vec::new() });
-            }
-            Output::CloseSockets(_) => {}
-            Output::Dial { conn, peer_cert, socket: _, candidates: _ } => {
+            Output::OpenSockets { conn, count } => self.open_sockets(node, conn, count),
+            Output::CloseSockets(sockets) => self.close_sockets(node, &sockets),
+            Output::Dial { conn, peer_cert, socket, candidates } => {
                 let life = self.nodes[node].life;
-                self.queue.after(Duration::ZERO, Event::NodeDials { node, life, conn, peer_cert });
+                let dials = Event::NodeDials { node, life, conn, peer_cert, socket, candidates };
+                self.queue.after(Duration::ZERO, dials);
             }
             Output::Forget(conn) => {
                 if let Some(process) = &mut self.nodes[node].process {
@@ -242,32 +228,6 @@ impl World {
 
     // The network.
 
-    /// Whether two nodes can reach each other at all, by the topology's lot.
-    fn is_reachable(&self, a: usize, b: usize) -> bool {
-        let pair = format!("pair {} {}", a.min(b), a.max(b));
-        Chance::new(self.seed, &pair, "direct").percent(self.scenario.topology.direct_percent)
-    }
-
-    pub(crate) fn node_dials(&mut self, node: usize, life: u32, conn: ConnId, peer_cert: CertHash) {
-        let it = &self.nodes[node];
-        let Some(process) = it.process.as_ref().filter(|_| it.life == life) else { return };
-        let Some(peer) = self.by_cert.get(&peer_cert).copied() else { return };
-        let purpose = Purpose::Direct { conn, certs: [process.cert, peer_cert] };
-        self.network.connect(&mut self.queue, purpose, [Place::Node(node), Place::Node(peer)]);
-    }
-
-    /// A STUN datagram, from one node's only address to another's.
-    fn send_datagram(&mut self, node: usize, to: SocketAddr, datagram: Bytes) {
-        let Some(peer) = node_at(to).filter(|peer| *peer < self.nodes.len()) else { return };
-        if self.no_direct > 0 || !self.is_reachable(node, peer) {
-            return;
-        }
-        let Some(delay) = self.network.datagram(Place::Node(node), Place::Node(peer)) else { return };
-        let input = Input::Datagram { socket: 0, from: address_of(node), datagram };
-        let life = self.nodes[peer].life;
-        self.queue.after(delay, Event::NodeHears { node: peer, life, input });
-    }
-
     /// A connection attempt reaches the other side.
     pub(crate) fn knocked(&mut self, id: StreamId) {
         let Some(stream) = self.network.streams.get(&id) else { return };
@@ -336,6 +296,7 @@ impl World {
                 self.announced(id, end);
                 if end == 0 {
                     self.network.confirm(&mut self.queue, id);
+                    self.note_met(id);
                 }
                 self.link_opened(node, id, end, conn, certs);
             }
@@ -371,7 +332,10 @@ impl World {
             local_cert: certs[end],
             peer_cert: certs[1 - end],
             exporter: seed_for(self.seed, &format!("stream {}", id.0), "exporter"),
-            remote: format!("stream {}", id.0),
+            remote: self
+                .network
+                .remote(id, end)
+                .map_or_else(|| format!("stream {}", id.0), |at| at.to_string()),
         };
         self.node_input(node, Input::LinkOpened(opened));
         let rtt = self.network.round_trip(&Purpose::Direct { conn, certs });

@@ -13,6 +13,7 @@ use super::batch::Open;
 use super::clocks;
 use crate::chance::{Chance, seed_for};
 use crate::disk::{Journal, NodeDisk};
+use crate::internet::Internet;
 use crate::mutant::Mutant;
 use crate::network::{Place, StreamId};
 use crate::queue::Event;
@@ -64,6 +65,8 @@ pub(crate) struct Process {
     pub(crate) uplink: Option<StreamId>,
     pub(crate) expecting: BTreeMap<ConnId, CertHash>,
     pub(crate) cert: CertHash,
+    /// Open sockets beside the main one.
+    pub(super) sockets: BTreeSet<u16>,
     /// Its store failed and is not open again.
     pub(crate) refusing: bool,
     started: Duration,
@@ -137,6 +140,7 @@ impl World {
             uplink: None,
             expecting: BTreeMap::new(),
             cert,
+            sockets: BTreeSet::new(),
             refusing: false,
             started,
             open: None,
@@ -223,6 +227,7 @@ impl World {
         process.refusing = true;
         process.uplink = None;
         process.expecting.clear();
+        process.sockets.clear();
         process.inputs.clear();
         process.wakes_at = None;
         process.failures += 1;
@@ -253,11 +258,16 @@ impl World {
     }
 
     /// Tells the machine how it can be reached.
-    fn announce(&mut self, node: usize) {
+    pub(crate) fn announce(&mut self, node: usize) {
         let Some(process) = &self.nodes[node].process else { return };
         let cert = process.cert;
-        let candidates = vec![super::act::address_of(node)];
-        self.node_input(node, Input::DirectReady { cert, candidates, stun: Vec::new() });
+        let candidates = vec![self.network.internet.local(node, 0)];
+        // Without NATs there is nothing to learn from a STUN server.
+        let stun = match self.scenario.topology.nats.is_empty() {
+            true => Vec::new(),
+            false => Internet::stun_servers().to_vec(),
+        };
+        self.node_input(node, Input::DirectReady { cert, candidates, stun });
     }
 
     fn settings(&self, node: usize, reopened: u32) -> Settings {

@@ -48,6 +48,18 @@ fn a_sweep_crashes_at_every_commit() {
 }
 
 #[test]
+fn a_pair_that_is_owed_a_direct_link_and_has_none_is_named() {
+    let file = fast().join("udp_blocked.toml");
+    let text = std::fs::read_to_string(&file).expect("a scenario");
+    let text = text.replace("pairs_met_min = 1", "");
+    let barred = "[[fault]]\nkind = \"no_direct\"\nwhen = { at_s = 0 }\nfor_s = 130\n";
+    let scenario = Scenario::parse("barred.toml", &format!("{text}{barred}")).expect("a scenario");
+    let report = drive(&scenario, 7, None, None);
+    let said: Vec<&str> = report.outcome.violations.iter().map(|violation| violation.what.as_str()).collect();
+    assert_eq!(said, ["nodes 2 and 3 are owed a direct link and had none"]);
+}
+
+#[test]
 fn a_report_for_programs_names_its_seed_and_its_failures() {
     let scenario = Scenario::read(&fast().join("calm.toml")).expect("a scenario");
     let mut scenario = scenario;

@@ -43,10 +43,19 @@ pub(crate) struct Expect {
     /// What a dishonest coordinator and hostile members did, by its word.
     #[serde(default)]
     pub(crate) deeds_min: BTreeMap<String, u64>,
+    /// Every pair that talks has a direct link if its NATs allow one, and none if they do not.
+    #[serde(default)]
+    pub(crate) direct_as_owed: bool,
+    #[serde(default)]
+    pub(crate) pairs_met_min: u64,
+    #[serde(default)]
+    pub(crate) pairs_by_birthday_min: u64,
     #[serde(default)]
     pub(crate) packets_lost_min: u64,
     #[serde(default)]
     pub(crate) packets_repeated_min: u64,
+    /// Longest time from the first message of a pair whose NATs owe it a direct link to that link.
+    pub(crate) direct_within_s: Option<Seconds>,
     /// Longest time from the sender's acknowledgement to the reader.
     pub(crate) stall_max_s: Option<Seconds>,
     /// Happenings of the whole run: something that goes round at the speed of the network has more.

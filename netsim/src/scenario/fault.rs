@@ -38,6 +38,13 @@ pub(crate) enum Fault {
         direction: Direction,
         for_s: Seconds,
     },
+    /// The NATs before a node forget everything.
+    NatReboot { when: When, who: Who },
+    /// The outermost NAT before a node moves every mapping to another port.
+    NatRebind { when: When, who: Who },
+    /// A node comes to another network: the outermost NAT before it gets another address and forgets
+    /// everything; a node without a NAT gets another address itself. Uplinks through it break.
+    Renumber { when: When, who: Who },
     /// No new direct link can be made.
     NoDirect { when: When, for_s: Seconds },
     /// A wall clock is wrong by so many days.
@@ -97,6 +104,9 @@ impl Fault {
             Self::CutUplink { .. } => "cut_uplink",
             Self::CutLinks { .. } => "cut_links",
             Self::Partition { .. } => "partition",
+            Self::NatReboot { .. } => "nat_reboot",
+            Self::NatRebind { .. } => "nat_rebind",
+            Self::Renumber { .. } => "renumber",
             Self::NoDirect { .. } => "no_direct",
             Self::ClockJump { .. } => "clock_jump",
             Self::DiskFull { .. } => "disk_full",
@@ -113,6 +123,9 @@ impl Fault {
             | Self::CutUplink { when, .. }
             | Self::CutLinks { when }
             | Self::Partition { when, .. }
+            | Self::NatReboot { when, .. }
+            | Self::NatRebind { when, .. }
+            | Self::Renumber { when, .. }
             | Self::NoDirect { when, .. }
             | Self::ClockJump { when, .. }
             | Self::DiskFull { when, .. }
@@ -132,7 +145,12 @@ impl Fault {
             | Self::ClockJump { for_s, .. }
             | Self::DiskFull { for_s, .. } => *for_s,
             Self::Evil { for_s, .. } => for_s.unwrap_or_default(),
-            Self::CutUplink { .. } | Self::CutLinks { .. } | Self::Revoke { .. } => Seconds::default(),
+            Self::CutUplink { .. }
+            | Self::CutLinks { .. }
+            | Self::NatReboot { .. }
+            | Self::NatRebind { .. }
+            | Self::Renumber { .. }
+            | Self::Revoke { .. } => Seconds::default(),
         }
     }
 
@@ -143,6 +161,9 @@ impl Fault {
             | Self::Kill { who, .. }
             | Self::CrashAtCommit { who, .. }
             | Self::CutUplink { who, .. }
+            | Self::NatReboot { who, .. }
+            | Self::NatRebind { who, .. }
+            | Self::Renumber { who, .. }
             | Self::ClockJump { who, .. }
             | Self::DiskFull { who, .. } => vec![*who],
             Self::Partition { from, to, .. } => vec![*from, *to],

@@ -57,9 +57,11 @@ struct Bursts {
 }
 
 impl Links {
-    pub(crate) fn shapes(&self, uplink: Delay, direct: Delay) -> Shapes {
+    /// With NATs direct streams go by packets in any case: a NAT sees nothing else.
+    pub(crate) fn shapes(&self, uplink: Delay, direct: Delay, has_nats: bool) -> Shapes {
         let shape = |link: Option<Link>, delay| link.map(|link| link.shape(delay));
-        Shapes { uplink: shape(self.uplink, uplink), direct: shape(self.direct, direct) }
+        let plain = has_nats.then_some(Link::PLAIN);
+        Shapes { uplink: shape(self.uplink, uplink), direct: shape(self.direct.or(plain), direct) }
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
@@ -73,6 +75,18 @@ impl Links {
 }
 
 impl Link {
+    /// Nothing but its delay.
+    const PLAIN: Self = Self {
+        loss_percent: 0.0,
+        burst: None,
+        rate_kbps: None,
+        queue_bytes: None,
+        reorder_percent: 0.0,
+        reorder_ms: 0,
+        duplicate_percent: 0.0,
+        mtu: MTU_DEFAULT,
+    };
+
     fn shape(self, delay: Delay) -> Shape {
         let line = self.rate_kbps.map(|kbps| Line {
             bytes_per_s: kbps * 125,
@@ -141,6 +155,9 @@ const LOSS_PERCENT_MAX: f64 = 60.0;
 /// Lives of a state are drawn in sixteenths of their mean.
 const BURST_MS_MIN: u64 = 16;
 
+/// Ethernet's.
+const MTU_DEFAULT: usize = 1_500;
+
 const RATE_KBPS_MIN: u64 = 8;
 
 /// Ten gigabits: a datagram takes about a microsecond, the step of the clock.
@@ -156,7 +173,7 @@ fn reorder_default() -> u64 {
 }
 
 fn mtu_default() -> usize {
-    1_500
+    MTU_DEFAULT
 }
 
 fn all() -> f64 {

@@ -100,3 +100,41 @@ fn a_hostile_member_is_told_what_to_do_and_to_whom() {
     let itself = error(&hostile("do = [\"flood\"]\ntowards = [1]"));
     assert_eq!(itself, "x.toml: a hostile member acts towards others");
 }
+
+#[test]
+fn nats_that_cannot_stand_so_are_refused_by_their_number() {
+    let nat =
+        |says: &str| error(&LEAST.replace("[workload]", &format!("[[topology.nat]]\n{says}\n[workload]")));
+    assert_eq!(nat("kind = \"symmetric\""), "x.toml: nat 1: either nodes or a weight");
+    assert_eq!(nat("kind = \"symmetric\"\nnodes = [2]"), "x.toml: nat 1: there is no node 2: the last is 1");
+    assert_eq!(nat("kind = \"symmetric\"\nnodes = [1, 1]"), "x.toml: nat 1: node 1 stands behind two");
+    assert_eq!(nat("kind = \"symmetric\"\nweight = 0.0"), "x.toml: nat 1: a weight is more than 0");
+    let shared = nat("kind = \"none\"\nnodes = [1]\nshared = true");
+    assert_eq!(shared, "x.toml: nat 1: nothing stands there that could be shared");
+    let short = nat("kind = \"full_cone\"\nnodes = [1]\nidle_s = 0.5");
+    assert_eq!(short, "x.toml: nat 1: idle_s and life_s are at least 1");
+    assert!(nat("kind = \"carrier\"\nnodes = [1]").contains("carrier"));
+    let percent = LEAST.replace(
+        "nodes = 2",
+        "nodes = 2\ndirect_percent = 50\n[[topology.nat]]\nkind = \"full_cone\"\nnodes = [1]",
+    );
+    assert!(error(&percent).contains("leave direct_percent out"));
+    let fault = format!("{LEAST}[[fault]]\nkind = \"nat_reboot\"\nwhen = {{ at_s = 1 }}\nwho = 1\n");
+    assert_eq!(error(&fault), "x.toml: fault 1: no NAT stands there; name one in topology.nat");
+}
+
+#[test]
+fn nodes_stand_behind_what_lists_them_and_draw_from_the_rest_by_weight() {
+    let text = LEAST.replace("nodes = 2", "nodes = 400").replace(
+        "[workload]",
+        "[[topology.nat]]\nkind = \"cgnat\"\nnodes = [0]\n\
+         [[topology.nat]]\nkind = \"symmetric\"\nweight = 3.0\nshared = true\n\
+         [[topology.nat]]\nkind = \"none\"\nweight = 1.0\n[workload]",
+    );
+    let scenario = Scenario::parse("x.toml", &text).expect("a scenario");
+    let (chains, shared) = super::standing(&scenario.topology.nats, 400, 7);
+    assert_eq!(chains[0].len(), 2);
+    let symmetric = shared.iter().filter(|group| **group == Some(1)).count();
+    assert!((260..340).contains(&symmetric), "{symmetric} of 399 draw the one of weight 3");
+    assert_eq!(chains.iter().filter(|chain| chain.is_empty()).count(), 399 - symmetric);
+}

@@ -116,6 +116,9 @@ impl Candidate {
         }
         if let Some(Value::Table(topology)) = fewer.base.get_mut("topology") {
             topology.insert("nodes".to_owned(), integer(numbers.len().max(2)).into());
+            if let Some(Value::Array(nats)) = topology.get_mut("nat") {
+                nats.retain_mut(|nat| stands_before_some(nat, &numbers));
+            }
         }
         fewer
     }
@@ -244,6 +247,17 @@ fn who(host: Place) -> Value {
         Place::Node(node) => integer(node).into(),
         Place::Coordinator => "coordinator".into(),
     }
+}
+
+/// Numbers the nodes behind a NAT anew. False if it lists nodes and none of them is left.
+fn stands_before_some(nat: &mut Value, numbers: &[i64]) -> bool {
+    let Some(Value::Array(nodes)) = nat.get_mut("nodes") else { return true };
+    let left = nodes.iter().filter_map(|node| {
+        let number = numbers.iter().position(|known| Some(*known) == node.as_integer())?;
+        Some(integer(number).into())
+    });
+    *nodes = left.collect();
+    !nodes.is_empty()
 }
 
 fn integer(number: usize) -> i64 {

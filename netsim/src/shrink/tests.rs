@@ -48,6 +48,21 @@ fn a_scenario_with_every_draw_written_down_is_the_same_run() {
 }
 
 #[test]
+fn nodes_that_stay_keep_their_nats_under_their_numbers() {
+    let (_, text, scenario) = fast("double_nat");
+    let drawn = Candidate::draw(&text, &scenario, 7, None).expect("a table");
+    let named = |message: &&toml::Table| {
+        ["from", "to"].iter().all(|end| matches!(message[*end].as_integer(), Some(2 | 5)))
+    };
+    let messages: Vec<_> = drawn.messages.iter().filter(named).cloned().collect();
+    let fewer = drawn.with_messages(&messages).fewer_nodes(false);
+    let fewer: toml::Table = fewer.text().parse().expect("a table");
+    let nats = fewer["topology"]["nat"].as_array().expect("a list");
+    let kept: Vec<_> = nats.iter().map(|nat| (nat["kind"].as_str(), nat["nodes"].to_string())).collect();
+    assert_eq!(kept, [(Some("cgnat"), "[0]".to_owned()), (Some("symmetric"), "[1]".to_owned())]);
+}
+
+#[test]
 fn what_holds_and_what_only_was_expected_is_not_shrunk() {
     let (_, text, mut scenario) = fast("calm");
     let report = drive(&scenario, 7, None, None);
