@@ -62,7 +62,11 @@ impl World {
             | Fault::DiskFull { who, .. } => [draw(*who), Place::Coordinator],
             Fault::Partition { from, to, .. } => [draw(*from), draw(*to)],
             Fault::Revoke { by, target, .. } => [Place::Node(*by), Place::Node(*target)],
-            Fault::CutLinks { .. } | Fault::NoDirect { .. } | Fault::Evil { .. } => [Place::Coordinator; 2],
+            Fault::CutLinks { .. }
+            | Fault::NoDirect { .. }
+            | Fault::RestoreBackup { .. }
+            | Fault::SecondCoordinator { .. }
+            | Fault::Evil { .. } => [Place::Coordinator; 2],
         }
     }
 
@@ -125,6 +129,10 @@ impl World {
                 };
                 *full = if begins { *full + 1 } else { *full - 1 };
             }
+            Fault::RestoreBackup { .. } if begins => self.copy_store(number),
+            Fault::RestoreBackup { away_s, .. } => self.put_back(number, away_s.duration()),
+            Fault::SecondCoordinator { .. } if begins => self.open_hub(),
+            Fault::SecondCoordinator { .. } => {}
             Fault::Evil { .. } if begins => self.evil_begins(number),
             // One without an end ends with the run.
             Fault::Evil { for_s, .. } => drop(for_s.map(|_| self.evil.end(number))),

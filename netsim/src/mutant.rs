@@ -29,6 +29,12 @@ pub(crate) enum Mutant {
     IgnoresForks,
     /// The coordinator knows no bound for its queues.
     ForgetsBound,
+    /// A coordinator whose store another took over goes on.
+    ForgetsFence,
+    /// Every run of the coordinator goes under one id.
+    ForgetsRun,
+    /// A node's store forgets how far the coordinator's had got.
+    ForgetsMark,
     /// The coordinator's store deletes no mail.
     KeepsMail,
     /// What a message says chooses its priority.

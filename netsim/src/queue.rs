@@ -54,15 +54,15 @@ pub(crate) enum Event {
     /// A reader of a node's inbox looks for what is there.
     NodeReads { node: usize },
     /// The hub has something to do.
-    HubWakes { serial: u64 },
+    HubWakes { process: u32, serial: u64 },
     /// The coordinator's disk has finished a transaction.
-    HubCommits { run: u32 },
-    /// The coordinator's process notes that it goes on.
-    HubLives { run: u32 },
+    HubCommits { process: u32 },
+    /// A process of the coordinator notes that it goes on.
+    HubLives { process: u32 },
     /// A read of the coordinator's store happens.
-    HubReads { run: u32, read: ReadId, query: Query },
+    HubReads { process: u32, read: ReadId, query: Query },
     /// Its answer reaches the hub.
-    HubAnswers { run: u32, read: ReadId, answer: Answer },
+    HubAnswers { process: u32, read: ReadId, answer: Answer },
     /// The coordinator's process starts, if it does not run.
     HubStarts,
     /// A program hands a message over, or tries again.

@@ -38,6 +38,12 @@ pub(crate) struct Tally {
     pub(crate) packets: Packets,
     /// Pairs of nodes that had a direct link: when the first, and what their NATs owe them.
     pub(crate) met: BTreeMap<(usize, usize), (Duration, Owed)>,
+    /// Coordinators that another took the store over from.
+    pub(crate) fenced: u64,
+    /// Log entries that the coordinator had lost and nodes gave back.
+    log_regained: u64,
+    /// Hellos that knew more than the coordinator.
+    marks_lost: u64,
     /// Envelopes the coordinator refused because a queue was full.
     refused_full: u64,
     /// Envelopes it refused because their sender was too fast.
@@ -49,6 +55,8 @@ pub(crate) struct Tally {
 impl Tally {
     /// Adds what one life of the hub counted.
     pub(crate) fn add_hub(&mut self, counters: &Counters) {
+        self.log_regained += counters.log_regained;
+        self.marks_lost += counters.marks_lost;
         self.refused_full += counters.puts_refused_full;
         self.refused_rate += counters.puts_refused_rate;
     }
@@ -76,6 +84,9 @@ pub(crate) struct Verdict {
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) crashes: u64,
     pub(crate) store_failures: u64,
+    pub(crate) fenced: u64,
+    pub(crate) log_regained: u64,
+    pub(crate) marks_lost: u64,
     pub(crate) connects: u64,
     pub(crate) links: u64,
     pub(crate) repeats: u64,
@@ -123,6 +134,9 @@ impl Verdict {
             faults: tally.faults,
             crashes: tally.crashes,
             store_failures: tally.store_failures,
+            fenced: tally.fenced,
+            log_regained: tally.log_regained,
+            marks_lost: tally.marks_lost,
             connects: tally.connects,
             links: tally.links,
             repeats: tally.repeats,
@@ -220,6 +234,9 @@ impl Verdict {
             ("failed commits", self.store_failures, expect.store_failures_min),
             ("pairs by birthday", self.pairs_by_birthday, expect.pairs_by_birthday_min),
             ("pairs with a direct link", self.pairs_met, expect.pairs_met_min),
+            ("coordinators fenced off", self.fenced, expect.fenced_min),
+            ("log entries given back", self.log_regained, expect.log_regained_min),
+            ("hellos that knew more", self.marks_lost, expect.marks_lost_min),
             ("lost packets", self.packets_lost, expect.packets_lost_min),
             ("repeated packets", self.packets_repeated, expect.packets_repeated_min),
             ("refusals of a full queue", self.refused_full, expect.refused_full_min),
@@ -289,6 +306,14 @@ impl fmt::Display for Verdict {
             self.crashes,
             self.store_failures,
         )?;
+        if self.fenced + self.log_regained + self.marks_lost > 0 {
+            let Self { fenced, log_regained, marks_lost, .. } = self;
+            writeln!(
+                f,
+                "recovery   {fenced} coordinators fenced off, {log_regained} log entries given back, \
+                 {marks_lost} hellos that knew more"
+            )?;
+        }
         writeln!(
             f,
             "links      {} uplinks, {} direct between {} pairs ({} by birthday), {} ms after the first message at worst; {} repeated sends, {} refused by a full queue",

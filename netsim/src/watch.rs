@@ -140,8 +140,8 @@ impl World {
                 messages: writes.iter().filter_map(|write| self.written(write)).collect(),
             };
             self.keep(sight);
-        } else if let Event::HubCommits { run } = event {
-            let writes = self.hub_writes(*run);
+        } else if let Event::HubCommits { process } = event {
+            let writes = self.hub_writes(*process);
             let sight = Sight::Commit {
                 host: Place::Coordinator,
                 writes: kinds(writes),
@@ -201,7 +201,7 @@ impl World {
     fn watch_lives(&mut self) {
         let nodes = self.nodes.iter().enumerate().filter(|(_, node)| node.process.is_none());
         let mut down: Vec<Place> = nodes.map(|(node, _)| Place::Node(node)).collect();
-        down.extend(self.coordinator.hub.is_none().then_some(Place::Coordinator));
+        down.extend((!self.coordinator.runs()).then_some(Place::Coordinator));
         let Some(watch) = &mut self.watch else { return };
         let before = std::mem::replace(&mut watch.down, down.clone());
         for host in before.iter().filter(|host| !down.contains(host)) {

@@ -258,8 +258,8 @@ impl World {
     fn is_stale(&self, event: &Event) -> bool {
         if let Event::NodeWakes { node, serial } = event {
             self.nodes[*node].serial != *serial
-        } else if let Event::HubWakes { serial } = event {
-            self.coordinator.serial != *serial
+        } else if let Event::HubWakes { process, serial } = event {
+            self.coordinator.is_awake(*process, *serial)
         } else {
             false
         }
@@ -289,11 +289,11 @@ impl World {
             Event::NodeStarts { node } => self.start_node(node),
             Event::NodeReopens { node, life } => self.node_reopens(node, life),
             Event::NodeReads { node } => self.node_reads(node),
-            Event::HubWakes { serial: _ } => self.hub_wakes(),
-            Event::HubCommits { run } => self.hub_commits(run),
-            Event::HubLives { run } => self.hub_lives(run),
-            Event::HubReads { run, read, query } => self.hub_reads(run, read, &query),
-            Event::HubAnswers { run, read, answer } => self.hub_answered(run, read, answer),
+            Event::HubWakes { process, serial: _ } => self.hub_wakes(process),
+            Event::HubCommits { process } => self.hub_commits(process),
+            Event::HubLives { process } => self.hub_lives(process),
+            Event::HubReads { process, read, query } => self.hub_reads(process, read, &query),
+            Event::HubAnswers { process, read, answer } => self.hub_answered(process, read, answer),
             Event::HubStarts => self.start_hub(),
             Event::Submits { message } => self.submits(message),
             Event::Fault { index } => self.fault(index),
@@ -351,8 +351,11 @@ impl World {
         if self.unanswered > 0 {
             left.push(format!("{} programs wait for an answer", self.unanswered));
         }
-        if self.coordinator.hub.is_none() {
+        if !self.coordinator.runs() {
             left.push("the coordinator does not run".to_owned());
+        }
+        if self.coordinator.outlived() > 0 {
+            left.push("a coordinator goes on whose store another took over".to_owned());
         }
         let mesh = self.mesh.roster.mesh_id();
         let log = self.coordinator.disk.log(&mesh);
@@ -392,7 +395,7 @@ impl World {
 
     fn finish(mut self) -> Outcome {
         self.tally.forgotten = self.nodes.iter().map(|node| node.disk.forgotten()).sum();
-        if let Some(hub) = &self.coordinator.hub {
+        for hub in self.coordinator.hubs() {
             self.tally.add_hub(&hub.counters());
         }
         let swept_commits = match self.swept_node() {

@@ -102,6 +102,11 @@ impl HubDisk {
         }
     }
 
+    /// The run that has the store.
+    pub(crate) fn run(&self) -> u64 {
+        self.run
+    }
+
     /// Transactions so far.
     pub(crate) fn commits(&self) -> u64 {
         self.runs.current.commit

@@ -111,7 +111,7 @@ impl World {
 
     /// The coordinator's responder, while its process runs.
     fn stun_answers(&mut self, at: SocketAddr, from: SocketAddr, datagram: &[u8]) {
-        let listens = self.coordinator.hub.is_some() && Internet::stun_servers().contains(&at);
+        let listens = self.coordinator.runs() && Internet::stun_servers().contains(&at);
         let Some(answer) = public_answer(datagram, from).filter(|_| listens) else { return };
         let bytes = answer.len() + HEAD_BYTES;
         self.network.depart(

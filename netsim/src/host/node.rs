@@ -293,7 +293,7 @@ impl World {
             generation: Generation(*generation.first_chunk().expect("a hash has eight bytes")),
             fp_secret: own("fingerprints"),
             floor: if self.is_planted(Mutant::ForgetsFloor) { UnixMs(0) } else { it.disk.floor() },
-            coordinator_mark: it.disk.coordinator_mark,
+            coordinator_mark: it.disk.coordinator_mark.filter(|_| !self.is_planted(Mutant::ForgetsMark)),
             origin: self.mesh.origin.clone(),
             instance: InstanceId(*instance.first_chunk().expect("a hash has sixteen bytes")),
             seed: own(&format!("entropy {} {reopened}", it.life)),

@@ -185,6 +185,21 @@ mod mutants {
     }
 
     #[test]
+    fn a_coordinator_that_goes_on_when_its_store_was_taken_over_is_seen() {
+        caught(Mutant::ForgetsFence, "two_coordinators_on_one_database", "no_loss");
+    }
+
+    #[test]
+    fn a_coordinator_whose_runs_have_one_name_loses_what_it_accepted() {
+        caught(Mutant::ForgetsRun, "coordinator_restored_from_backup", "no_loss");
+    }
+
+    #[test]
+    fn a_node_that_forgets_how_far_the_coordinator_had_got_loses_what_was_accepted() {
+        caught(Mutant::ForgetsMark, "coordinator_restored_from_backup", "no_loss");
+    }
+
+    #[test]
     fn a_coordinator_that_deletes_nothing_never_drains() {
         caught(Mutant::KeepsMail, "both_ends_offline_in_turn", "drains");
     }

@@ -24,6 +24,15 @@ pub(crate) struct Expect {
     pub(crate) repeats_min: u64,
     #[serde(default)]
     pub(crate) crashes_min: u64,
+    /// Coordinators that another took the store over from.
+    #[serde(default)]
+    pub(crate) fenced_min: u64,
+    /// Log entries that a coordinator had lost and nodes gave back.
+    #[serde(default)]
+    pub(crate) log_regained_min: u64,
+    /// Hellos that knew more than the coordinator.
+    #[serde(default)]
+    pub(crate) marks_lost_min: u64,
     #[serde(default)]
     pub(crate) reconnects_min: u64,
     #[serde(default)]

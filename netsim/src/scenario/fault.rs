@@ -51,7 +51,13 @@ pub(crate) enum Fault {
     ClockJump { when: When, who: Who, days: f64, for_s: Seconds },
     /// A disk takes nothing.
     DiskFull { when: When, who: Who, for_s: Seconds },
-    /// A member is revoked by another.
+    /// The coordinator's store is copied, and the copy put back `age_s` later; the coordinator is away for
+    /// `away_s` then.
+    RestoreBackup { when: When, age_s: Seconds, away_s: Seconds },
+    /// Another process opens the coordinator's store and takes new connections; the one before does not
+    /// know.
+    SecondCoordinator { when: When },
+    /// A member is revoked by another, or leaves by itself.
     Revoke { when: When, by: usize, target: usize },
     /// The coordinator is not honest.
     Evil {
@@ -110,6 +116,8 @@ impl Fault {
             Self::NoDirect { .. } => "no_direct",
             Self::ClockJump { .. } => "clock_jump",
             Self::DiskFull { .. } => "disk_full",
+            Self::RestoreBackup { .. } => "restore_backup",
+            Self::SecondCoordinator { .. } => "second_coordinator",
             Self::Revoke { .. } => "revoke",
             Self::Evil { .. } => "evil",
         }
@@ -129,6 +137,8 @@ impl Fault {
             | Self::NoDirect { when, .. }
             | Self::ClockJump { when, .. }
             | Self::DiskFull { when, .. }
+            | Self::RestoreBackup { when, .. }
+            | Self::SecondCoordinator { when }
             | Self::Revoke { when, .. }
             | Self::Evil { when, .. } => *when,
         }
@@ -144,12 +154,14 @@ impl Fault {
             | Self::NoDirect { for_s, .. }
             | Self::ClockJump { for_s, .. }
             | Self::DiskFull { for_s, .. } => *for_s,
+            Self::RestoreBackup { age_s, .. } => *age_s,
             Self::Evil { for_s, .. } => for_s.unwrap_or_default(),
             Self::CutUplink { .. }
             | Self::CutLinks { .. }
             | Self::NatReboot { .. }
             | Self::NatRebind { .. }
             | Self::Renumber { .. }
+            | Self::SecondCoordinator { .. }
             | Self::Revoke { .. } => Seconds::default(),
         }
     }
@@ -169,6 +181,7 @@ impl Fault {
             Self::Partition { from, to, .. } => vec![*from, *to],
             Self::Evil { towards, .. } => towards.iter().flatten().copied().map(Who::Node).collect(),
             Self::Revoke { by, target, .. } => vec![Who::Node(*by), Who::Node(*target)],
+            Self::RestoreBackup { .. } | Self::SecondCoordinator { .. } => vec![Who::Coordinator],
             Self::CutLinks { .. } | Self::NoDirect { .. } => Vec::new(),
         }
     }
@@ -191,7 +204,8 @@ impl Fault {
 
     pub(super) fn times(&self) -> Vec<Seconds> {
         let when = self.when();
-        [when.at_s, when.every_s, when.until_s, Some(self.lasts())].into_iter().flatten().collect()
+        let away_s = if let Self::RestoreBackup { away_s, .. } = self { Some(*away_s) } else { None };
+        [when.at_s, when.every_s, when.until_s, Some(self.lasts()), away_s].into_iter().flatten().collect()
     }
 }
 
