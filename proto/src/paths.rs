@@ -5,7 +5,7 @@
 //! 2. offer and answer carry `candidate`s and the `nat`'s habits (signal.rs)
 //! 3. `check`      both sides ask each other's addresses, and answer; what answers is proven
 //! 4. `birthday`   where one NAT gives every destination another port, ports are guessed
-//! 5. `selection`  the best proven path is dialled
+//! 5. `selection`  the best path is dialled
 
 mod birthday;
 mod candidate;
@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-pub(crate) use birthday::{BIRTHDAYS_APART, Birthday};
+pub(crate) use birthday::{BIRTHDAYS_APART, Birthday, birthday_after};
 pub(crate) use candidate::is_usable;
 pub use candidate::{Candidate, CandidateKind, Tier};
 pub(crate) use check::{Check, Choice};

@@ -16,7 +16,9 @@ use super::birthday::can_help;
 use crate::endpoint::{Endpoint, Output};
 use crate::id::{CertHash, ConnId, PeerId};
 use crate::limits::{CANDIDATES_MAX, HANDSHAKE_TIMEOUT, LINKS_MAX};
-use crate::paths::{Candidate, Check, ChecksView, Choice, Datagram, Nat, Rank, Reach, is_usable};
+use crate::paths::{
+    Candidate, Check, ChecksView, Choice, Datagram, Nat, Rank, Reach, birthday_after, is_usable,
+};
 use crate::signal::{Signal, conn_id};
 use crate::stun::{StunKind, StunMessage};
 use crate::time::{Monotonic, Now, UnixMs};
@@ -210,7 +212,8 @@ impl Endpoint {
         self.forget_attempt(from);
         let candidates = self.usable(&theirs.candidates);
         let mut check = Check::new(now.monotonic, conn, (&offer, &nonce), false, true, &candidates);
-        check.may_guess = reach.birthday && theirs.birthday && can_help(reach.nat, theirs.nat);
+        let guesses = reach.birthday && theirs.birthday && can_help(reach.nat, theirs.nat);
+        check.guesses_after = guesses.then(|| birthday_after(self.links.gathering.rtt()));
         let (peer_nonce, peer_nat, since) = (offer, theirs.nat, now.wall);
         let agreed = Agreed { conn, peer_cert, peer_nonce, peer_nat, check, since };
         let stage = Stage::Agreed(Box::new(agreed));
@@ -244,7 +247,8 @@ impl Endpoint {
         let mut check = Check::new(now.monotonic, conn, (&offer, &answer), true, patient, &candidates);
         check.to_beat = attempt.to_beat;
         let consent = attempt.told.birthday && theirs.birthday && attempt.to_beat.is_none();
-        check.may_guess = consent && can_help(self.links.gathering.nat(), theirs.nat);
+        let guesses = consent && can_help(self.links.gathering.nat(), theirs.nat);
+        check.guesses_after = guesses.then(|| birthday_after(self.links.gathering.rtt()));
         let (peer_nonce, peer_nat, since) = (answer, theirs.nat, now.wall);
         let agreed = Agreed { conn, peer_cert, peer_nonce, peer_nat, check, since };
         attempt.stage = Stage::Agreed(Box::new(agreed));

@@ -19,8 +19,8 @@ impl Endpoint {
         if rows.is_empty() {
             return "the peer named no address that can be reached from here".to_owned();
         }
-        if rows.iter().any(|row| row.state == CandidateState::Proven) {
-            return "an address answered, but no channel was made over it in time".to_owned();
+        if rows.iter().any(|row| matches!(row.state, CandidateState::Proven | CandidateState::Heard)) {
+            return "checks got through, but no channel was made in time".to_owned();
         }
         let named = |row: &CandidateView| format!("{} {}", row.kind.name(), row.addr);
         let mut tried: Vec<String> = rows.iter().take(TRIED_NAMED).map(named).collect();

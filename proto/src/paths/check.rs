@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::birthday::{BIRTHDAY_AFTER, Birthday, Probe};
+use super::birthday::{Birthday, Probe};
 use super::candidate::{Candidate, CandidateKind, Tier};
 use super::selection::Rank;
 use super::{Datagram, Transaction};
@@ -34,8 +34,9 @@ pub(crate) struct Check {
     pub(crate) to_beat: Option<Rank>,
     pairs: Vec<Pair>,
     asked: BTreeMap<TransactionId, Transaction>,
-    /// A birthday punch may be tried: both sides consented, and it can help.
-    pub(crate) may_guess: bool,
+    /// A birthday punch may be tried, this long after the beginning: both sides consented, and it can
+    /// help.
+    pub(crate) guesses_after: Option<Duration>,
     birthday: Option<Birthday>,
     began: Monotonic,
     /// It was said once that nothing came.
@@ -63,11 +64,11 @@ pub(crate) struct Pair {
 /// What the dialling side should do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// Nothing is proven, or something better may yet be.
+    /// Nothing is found, or something better may yet be.
     Wait,
-    /// Dial these proven addresses, the best first, from this socket.
+    /// Dial these addresses, the best first, from this socket.
     Dial(u16, Vec<SocketAddr>),
-    /// The ladder has ended and nothing was proven.
+    /// The ladder has ended and nothing was found.
     GiveUp,
 }
 
@@ -92,7 +93,7 @@ impl Check {
             to_beat: None,
             pairs: Vec::new(),
             asked: BTreeMap::new(),
-            may_guess: false,
+            guesses_after: None,
             birthday: None,
             began: now,
             doubted: false,
@@ -159,13 +160,13 @@ impl Check {
     /// When a birthday punch may begin, if nothing else got through.
     fn birthday_at(&self) -> Option<Monotonic> {
         let through = self.quiet || self.birthday.is_some() || self.pairs.iter().any(Pair::is_through);
-        (self.may_guess && !through).then_some(self.began + BIRTHDAY_AFTER)
+        self.guesses_after.filter(|_| !through).map(|after| self.began + after)
     }
 
     /// Whether one is due; asked once.
     pub(crate) fn is_birthday_due(&mut self, now: Monotonic) -> bool {
         let due = self.birthday_at().is_some_and(|at| at <= now);
-        self.may_guess &= !due;
+        self.guesses_after = self.guesses_after.filter(|_| !due);
         due
     }
 
@@ -260,26 +261,36 @@ impl Check {
         true
     }
 
-    /// Proven pairs worth dialling, the best first.
-    fn proven(&self) -> Vec<(&Pair, Rank)> {
-        let ranked = self.pairs.iter().filter_map(|pair| Some((pair, pair.rank()?)));
+    /// Pairs worth dialling, the best first.
+    fn worthy(&self) -> Vec<(&Pair, Rank)> {
+        let ranked = self.pairs.iter().filter_map(|pair| Some((pair, self.rank(pair)?)));
         let worth = |rank: Rank| self.to_beat.is_none_or(|known| rank.beats(known));
-        let mut proven: Vec<(&Pair, Rank)> = ranked.filter(|(_, rank)| worth(*rank)).collect();
-        proven.sort_by_key(|(_, rank)| *rank);
-        proven
+        let mut worthy: Vec<(&Pair, Rank)> = ranked.filter(|(_, rank)| worth(*rank)).collect();
+        worthy.sort_by_key(|(_, rank)| *rank);
+        worthy
+    }
+
+    /// What a pair is worth that answered, or that the peer asked from: what came in opened the way
+    /// back. Not so from an address it never named: a request that a stranger caught and sent again
+    /// would lead there.
+    fn rank(&self, pair: &Pair) -> Option<Rank> {
+        let named = |other: &Pair| other.remote == pair.remote && other.kind != CandidateKind::PeerReflexive;
+        let heard = pair.heard && self.pairs.iter().any(named);
+        let rtt = pair.rtt.or(heard.then_some(ANSWER_WITHIN))?;
+        Some(Rank { tier: Tier::of(pair.remote), rtt })
     }
 
     /// What this side should do: the one that dials, dial; either, give up.
     pub(crate) fn choice(&self, now: Monotonic) -> Choice {
-        let proven = if self.dialler { self.proven() } else { Vec::new() };
-        let Some((best, rank)) = proven.first() else {
+        let worthy = if self.dialler { self.worthy() } else { Vec::new() };
+        let Some((best, rank)) = worthy.first() else {
             let over = self.ends().is_some_and(|ends| ends <= now);
             return if over { Choice::GiveUp } else { Choice::Wait };
         };
         if self.quiet || self.grace(rank.tier).is_some_and(|until| until > now) {
             return Choice::Wait;
         }
-        let same_socket = proven.iter().filter(|(pair, _)| pair.socket == best.socket);
+        let same_socket = worthy.iter().filter(|(pair, _)| pair.socket == best.socket);
         Choice::Dial(best.socket, same_socket.map(|(pair, _)| pair.remote).collect())
     }
 
@@ -289,10 +300,10 @@ impl Check {
         better.map(|pair| pair.first.unwrap_or(self.began) + BETTER_TIER_GRACE).max()
     }
 
-    /// When this side gives up: the ladder has ended, and nothing was proven.
+    /// When this side gives up: the ladder has ended, and nothing was found.
     fn ends(&self) -> Option<Monotonic> {
         let asking = self.pairs.iter().any(|pair| pair.next.is_some());
-        if self.patient || self.quiet || asking || !self.proven().is_empty() {
+        if self.patient || self.quiet || asking || !self.worthy().is_empty() {
             return None;
         }
         let last = self.pairs.iter().filter_map(|pair| pair.last).max();
@@ -303,8 +314,8 @@ impl Check {
     /// When something is due.
     pub(crate) fn deadline(&self) -> Option<Monotonic> {
         let asks = self.pairs.iter().filter_map(|pair| pair.next).min();
-        let proven = if self.dialler && !self.quiet { self.proven() } else { Vec::new() };
-        let grace = proven.first().and_then(|(_, rank)| self.grace(rank.tier));
+        let worthy = if self.dialler && !self.quiet { self.worthy() } else { Vec::new() };
+        let grace = worthy.first().and_then(|(_, rank)| self.grace(rank.tier));
         let probes = self.birthday.as_ref().filter(|_| !self.quiet).and_then(Birthday::deadline);
         [asks, grace, probes, self.birthday_at(), self.ends()].into_iter().flatten().min()
     }
@@ -344,10 +355,6 @@ impl Check {
 }
 
 impl Pair {
-    fn rank(&self) -> Option<Rank> {
-        Some(Rank { tier: Tier::of(self.remote), rtt: self.rtt? })
-    }
-
     /// Whether packets pass, as far as this side knows.
     fn is_through(&self) -> bool {
         self.rtt.is_some() || self.heard

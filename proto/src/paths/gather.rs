@@ -181,6 +181,11 @@ impl Gathering {
         Nat::infer(&self.hosts, &seen.collect::<Vec<_>>(), over)
     }
 
+    /// The round trip to the nearest server.
+    pub(crate) fn rtt(&self) -> Option<Duration> {
+        self.servers.iter().filter_map(|server| server.rtt).min()
+    }
+
     pub(crate) fn servers(&self) -> &[Server] {
         &self.servers
     }

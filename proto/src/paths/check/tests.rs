@@ -111,6 +111,22 @@ fn a_lan_that_may_still_answer_is_waited_for_a_moment_and_no_longer() {
 }
 
 #[test]
+fn who_is_asked_from_an_address_that_was_named_dials_it_and_asks_first_where_it_was_not() {
+    let mut entropy = Entropy::from_seed([1; 32]);
+    let mut acceptor = check(false, &[WAN]);
+    let request = polled(&mut acceptor, at(0), &mut entropy).remove(0);
+    for (named, dials) in [(&[WAN][..], true), (&[], false)] {
+        let mut dialler = check(true, named);
+        answered(&mut dialler, at(5), WAN, &request);
+        assert_eq!(dialler.choice(at(5)) == Choice::Dial(0, vec![addr(WAN)]), dials);
+        let back = polled(&mut dialler, at(5), &mut entropy).remove(0);
+        let answer = answered(&mut acceptor, at(10), LAN, &back);
+        assert!(dialler.answer(at(15), 0, addr(WAN), &StunMessage::parse(&answer.bytes).unwrap()));
+        assert_eq!(dialler.choice(at(15)), Choice::Dial(0, vec![addr(WAN)]));
+    }
+}
+
+#[test]
 fn who_dials_asks_no_more_but_still_answers() {
     let mut entropy = Entropy::from_seed([1; 32]);
     let (mut dialler, mut acceptor) = (check(true, &[WAN, LAN]), check(false, &[WAN]));
