@@ -232,11 +232,13 @@ impl Endpoint {
         match frame {
             OnLink::Envelope { envelope } => {
                 self.links.used(link, now.monotonic);
+                self.links.flowed(link, now.monotonic);
                 if self.mail_from_link(link, peer, envelope).is_err() {
                     self.misbehaved(now, link);
                 }
             }
             OnLink::Receipt { receipt } => {
+                self.links.flowed(link, now.monotonic);
                 if !self.receipted(now, &receipt, Via::Link(link)) {
                     self.misbehaved(now, link);
                 }

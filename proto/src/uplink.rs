@@ -4,6 +4,7 @@
 //! sides ping; a silent link is dropped; a lost one is tried again after a growing, jittered pause.
 
 mod answers;
+mod doubt;
 mod recovered;
 mod served;
 
@@ -34,6 +35,8 @@ pub(crate) struct Uplink {
     counter: u64,
     heard: Monotonic,
     pinged: Monotonic,
+    /// Since when it may have died unnoticed.
+    doubted: Option<Monotonic>,
     /// The coordinator asked for a rest.
     paused_until: Option<Monotonic>,
     /// It said when to come back.
@@ -90,6 +93,7 @@ impl Uplink {
             counter: 0,
             heard: now,
             pinged: now,
+            doubted: None,
             paused_until: None,
             come_back_at: None,
             skew_ms: None,
@@ -149,7 +153,7 @@ impl Uplink {
                 (self.heard + LINK_SILENCE_MAX).min(self.heard.max(self.pinged) + PING_EVERY)
             }
         };
-        earliest([Some(due), self.paused_until])
+        earliest([Some(due), self.paused_until, self.doubt_ends()])
     }
 
     /// The pause before the next attempt: doubling, up to half a minute, spread over its upper half so
@@ -190,6 +194,11 @@ impl Endpoint {
             State::Syncing | State::Ready if answer_due.is_some_and(|due| due <= now.monotonic) => {
                 self.drop_uplink(now, "the coordinator left a request without an answer");
             }
+            State::Syncing | State::Ready
+                if uplink.doubt_ends().is_some_and(|ends| ends <= now.monotonic) =>
+            {
+                self.drop_uplink(now, "the coordinator did not answer after the network changed");
+            }
             State::Ready if uplink.clock_jumped(now) => self.clock_jumped(now),
             State::Syncing | State::Ready
                 if uplink.heard.max(uplink.pinged) + PING_EVERY <= now.monotonic =>
@@ -216,9 +225,13 @@ impl Endpoint {
         if matches!(self.uplink.state, State::Down { .. }) {
             return;
         }
-        let retry_at = self.uplink.pause(now.monotonic, &mut self.entropy);
+        let retry_at = match self.uplink.doubted.take() {
+            Some(_) => now.monotonic,
+            None => self.uplink.pause(now.monotonic, &mut self.entropy),
+        };
         self.uplink.state = State::Down { retry_at };
         self.delivery.path_closed(Via::Uplink);
+        self.delivery.copies_lost();
         // What was said last may have been lost with it.
         for peer in self.links.take_signals() {
             self.delivery.conversation(peer).unheard();
@@ -261,6 +274,7 @@ impl Endpoint {
 
     pub(crate) fn uplink_frame(&mut self, now: Now, frame: &Bytes) {
         self.uplink.heard = now.monotonic;
+        self.uplink.doubted = None;
         if self.uplink.is_ready() && self.uplink.clock_jumped(now) {
             return self.clock_jumped(now);
         }
@@ -381,6 +395,7 @@ impl Endpoint {
         let claim = ToCoordinator::Claim { messages: CLAIM_MESSAGES, bytes: CLAIM_BYTES };
         self.out(Output::SendUplink(claim.encode()));
         self.appends_again(now);
+        self.relay_returned(now);
     }
 
     pub(crate) fn publish_prekey(&mut self, now: Now) {

@@ -138,6 +138,16 @@ impl Delivery {
         rows.into_iter().filter_map(|row| self.copy(row)).collect()
     }
 
+    /// The uplink is gone, and perhaps the copies with it: each may be made once more.
+    pub(crate) fn copies_lost(&mut self) {
+        let links = self.flights.iter().filter(|(via, _)| matches!(via, Via::Link(_)));
+        for (_, row) in links.flat_map(|(_, rows)| rows) {
+            if let Some(Stage::InFlight { copied, .. }) = self.rows.get_mut(row).map(|item| &mut item.stage) {
+                *copied = false;
+            }
+        }
+    }
+
     fn copy(&mut self, row: Row) -> Option<Bytes> {
         let item = self.rows.get_mut(&row)?;
         let Stage::InFlight { copied, .. } = &mut item.stage else { return None };

@@ -184,7 +184,7 @@ impl Endpoint {
         self.links.attempts.insert(peer, attempt);
         self.why_not(peer, "a direct channel is being made");
         self.signal_by_relay(now, peer, &Signal::Offer { nonce, cert, reach });
-        self.gather_again(now);
+        self.gather_again(now, peer);
     }
 
     pub(super) fn offered(
@@ -225,7 +225,7 @@ impl Endpoint {
         self.out(Output::Expect { conn, peer_cert });
         self.signal_by_relay(now, from, &Signal::Answer { nonce, offer, cert, reach });
         self.press_on(now, from);
-        self.gather_again(now);
+        self.gather_again(now, from);
     }
 
     pub(super) fn answered(
@@ -362,11 +362,11 @@ impl Endpoint {
             agreed.check.hush();
             attempt.until = now.monotonic + HANDSHAKE_TIMEOUT;
         }
-        let unheard = agreed.check.is_unheard(now.monotonic);
+        let unheard_since = agreed.check.unheard_since(now.monotonic);
         self.send_datagrams(requests);
         self.open_sockets(peer);
-        if unheard {
-            self.doubt_reach(now);
+        if let Some(since) = unheard_since {
+            self.doubt_reach(now, since);
         }
         match choice {
             Choice::Wait => {}

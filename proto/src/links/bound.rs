@@ -1,9 +1,10 @@
 //! A link that belongs to a peer: how long it lives, when its silence is suspect, and what follows.
 //!
-//! Silence counts only while an answer is owed: a row in flight, or a ping. The first suspicion copies
-//! what is in flight to the relay and sends what follows there; each asks with a ping, and any frame
-//! clears them; the third gives the link up. A link that was in use is made again at once, and again
-//! until it stands.
+//! Silence counts only while an answer is owed: a row in flight, or a ping, which a flow of mail that
+//! breaks off is asked with. The first suspicion copies what is in flight to the relay and sends what
+//! follows there; each asks with a ping, and any frame clears them; the third gives the link up. A link
+//! that was in use is made again at once, and again until it stands; one that fell silent because this
+//! node is seen elsewhere, as soon as that is known.
 
 use std::time::Duration;
 
@@ -30,10 +31,19 @@ pub(crate) struct Bound {
     heard_at: Monotonic,
     /// A ping waits for its pong since.
     asked: Option<Monotonic>,
+    /// Mail that keeps coming.
+    flow: Option<Flow>,
     /// How long the peer takes to answer, its commit included.
     answers: Option<Answers>,
     suspicions: u32,
     renewing: bool,
+}
+
+/// Envelopes and receipts that came close upon each other.
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    frames: u32,
+    last: Monotonic,
 }
 
 /// Mean and mean deviation, by the weights of RFC 6298.
@@ -55,6 +65,7 @@ impl Bound {
             used_at: now.monotonic,
             heard_at: now.monotonic,
             asked: None,
+            flow: None,
             answers: None,
             suspicions: 0,
             renewing: false,
@@ -77,6 +88,22 @@ impl Bound {
         self.heard_at = now;
         self.asked = None;
         self.suspicions = 0;
+    }
+
+    /// When the last frame came on it.
+    pub(super) fn heard_at(&self) -> Monotonic {
+        self.heard_at
+    }
+
+    fn flowed(&mut self, now: Monotonic) {
+        let before = self.flow.filter(|flow| now.since(flow.last) <= FLOW_GAP_MAX);
+        self.flow = Some(Flow { frames: before.map_or(1, |flow| flow.frames.saturating_add(1)), last: now });
+    }
+
+    /// When to ask whether its flow ended or the path did. Not while an answer is owed anyway.
+    fn asks_at(&self, in_flight: Option<Monotonic>) -> Option<Monotonic> {
+        let flow = self.flow.filter(|flow| flow.frames >= FLOW_FRAMES_MIN)?;
+        (in_flight.is_none() && self.asked.is_none()).then_some(flow.last + PATIENCE_MIN)
     }
 
     fn answered(&mut self, took: Duration) {
@@ -133,6 +160,13 @@ impl Links {
         }
     }
 
+    /// An envelope or a receipt came.
+    pub(super) fn flowed(&mut self, link: LinkId, now: Monotonic) {
+        if let Some(bound) = self.bound.get_mut(&link) {
+            bound.flowed(now);
+        }
+    }
+
     /// A row that was in flight on it for so long was answered.
     pub(crate) fn answered(&mut self, link: LinkId, took: Duration) {
         if let Some(bound) = self.bound.get_mut(&link) {
@@ -140,9 +174,12 @@ impl Links {
         }
     }
 
-    /// When a silence becomes suspect.
+    /// When a silence becomes suspect, or is asked about.
     pub(crate) fn suspicion_at(&self, delivery: &Delivery) -> Option<Monotonic> {
-        let due = |(link, bound): (&LinkId, &Bound)| bound.suspicion_at(delivery.oldest_on(Via::Link(*link)));
+        let due = |(link, bound): (&LinkId, &Bound)| {
+            let in_flight = delivery.oldest_on(Via::Link(*link));
+            bound.suspicion_at(in_flight).or(bound.asks_at(in_flight))
+        };
         self.bound.iter().filter_map(due).min()
     }
 
@@ -158,6 +195,7 @@ impl Endpoint {
         if !self.uplink.is_ready() {
             return;
         }
+        self.ask_flows(now);
         let due = |(link, bound): (&LinkId, &Bound)| {
             let at = bound.suspicion_at(self.delivery.oldest_on(Via::Link(*link)))?;
             (at <= now.monotonic).then_some(*link)
@@ -166,16 +204,56 @@ impl Endpoint {
         for link in due {
             let Some(bound) = self.links.bound.get_mut(&link) else { continue };
             bound.suspicions += 1;
+            let silent_since = bound.heard_at;
             if bound.suspicions >= SUSPICIONS_MAX {
                 self.out(Output::CloseLink(link));
                 self.link_lost(now, link);
                 continue;
             }
-            for envelope in self.delivery.copies_of(Via::Link(link)) {
-                self.out(Output::SendUplink(ToCoordinator::Put { envelope }.encode()));
+            self.copy_to_relay(link);
+            self.ask_link(now, link);
+            self.doubt_uplink(now);
+            self.doubt_reach(now, silent_since);
+            self.leave_silent(now);
+        }
+    }
+
+    /// There is a relay again: what silent links keep goes there.
+    pub(crate) fn relay_returned(&mut self, now: Now) {
+        let silent = self.links.bound.iter().filter(|(_, bound)| bound.suspicions > 0);
+        let silent: Vec<LinkId> = silent.map(|(link, _)| *link).collect();
+        silent.into_iter().for_each(|link| self.copy_to_relay(link));
+        self.leave_silent(now);
+    }
+
+    fn copy_to_relay(&mut self, link: LinkId) {
+        for envelope in self.delivery.copies_of(Via::Link(link)) {
+            self.out(Output::SendUplink(ToCoordinator::Put { envelope }.encode()));
+        }
+    }
+
+    /// A flow that broke off may be over, or its path is, and the way to the coordinator with it.
+    fn ask_flows(&mut self, now: Now) {
+        let due = |(link, bound): (&LinkId, &Bound)| {
+            let at = bound.asks_at(self.delivery.oldest_on(Via::Link(*link)))?;
+            (at <= now.monotonic).then_some(*link)
+        };
+        let due: Vec<LinkId> = self.links.bound.iter().filter_map(due).collect();
+        for link in due {
+            if let Some(bound) = self.links.bound.get_mut(&link) {
+                bound.flow = None;
             }
             self.ask_link(now, link);
+            self.doubt_uplink(now);
         }
+    }
+
+    /// Silent links of a node that is seen elsewhere than before will not speak again.
+    pub(super) fn leave_silent(&mut self, now: Now) {
+        let gathering = &self.links.gathering;
+        let gone = |bound: &&Bound| bound.suspicions > 0 && gathering.moved_since(bound.heard_at);
+        let gone: Vec<PeerId> = self.links.bound.values().filter(gone).map(|bound| bound.peer).collect();
+        gone.into_iter().for_each(|peer| self.connect(now, peer));
     }
 
     /// The network changed under the links: each must answer soon.
@@ -197,13 +275,16 @@ impl Endpoint {
     /// A link ended that nobody meant to end.
     pub(super) fn link_lost(&mut self, now: Now, link: LinkId) {
         let lively = self.links.bound.get(&link).filter(|bound| bound.is_lively(now.monotonic));
-        let peer = lively.map(|bound| bound.peer);
+        let lively = lively.map(|bound| (bound.peer, bound.heard_at));
         self.forget_link(now, link);
+        if let Some((_, silent_since)) = lively {
+            self.doubt_reach(now, silent_since);
+        }
+        let peer = lively.map(|(peer, _)| peer);
         if let Some(peer) = peer.filter(|peer| self.peers.get(peer).is_some_and(|peer| peer.link.is_none())) {
             self.links.lost.insert(peer, now.monotonic + DIRECT_IDLE_MAX);
             self.links.rests.remove(&peer);
             self.links.nothing_to_beat(&peer);
-            self.doubt_reach(now);
             self.connect_soon(now, peer);
         }
     }
@@ -252,6 +333,12 @@ const COMMIT_GUESS: Duration = Duration::from_millis(100);
 /// No path is suspected sooner: a busy recipient's commit takes this long now and then, and a copy
 /// costs as much as a message.
 const PATIENCE_MIN: Duration = Duration::from_millis(150);
+
+/// Mail that comes this close upon the last belongs to one flow: half of the silence that ends it.
+const FLOW_GAP_MAX: Duration = Duration::from_millis(75);
+
+/// So many are a flow; who writes a line or two is not asked about.
+const FLOW_FRAMES_MIN: u32 = 4;
 
 /// However slow a recipient was lately, or three round trips where those are longer.
 const PATIENCE_MAX: Duration = Duration::from_secs(1);

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
+use super::Bound;
 use crate::endpoint::Endpoint;
-use crate::id::CertHash;
+use crate::id::{CertHash, PeerId};
 use crate::limits::CANDIDATES_MAX;
 use crate::paths::NetworkView;
 use crate::stun::StunMessage;
-use crate::time::Now;
+use crate::time::{Monotonic, Now};
 
 impl Endpoint {
     /// The host can make direct links, from these addresses.
@@ -38,6 +39,7 @@ impl Endpoint {
     fn network_changed(&mut self, now: Now) {
         self.links.rests.clear();
         self.doubt_links(now);
+        self.doubt_uplink(now);
         self.tell_reach(now);
         self.links.check_again(now.monotonic);
         let peers: Vec<_> = self.links.attempts.keys().copied().collect();
@@ -47,16 +49,21 @@ impl Endpoint {
         self.look_for_better(now);
     }
 
-    /// What an offer or answer told may have lapsed; the news, if it has, follows it.
-    pub(super) fn gather_again(&mut self, now: Now) {
-        self.links.gathering.refresh(now.monotonic);
+    /// What an offer to a peer or an answer told may have lapsed; the news, if it has, follows it.
+    pub(super) fn gather_again(&mut self, now: Now, peer: PeerId) {
+        // That there is an attempt beside a link says that one of the two lost trust in it.
+        let link = self.peers.get(&peer).and_then(|peer| peer.link).and_then(|link| self.links.bound(link));
+        match link.map(Bound::heard_at) {
+            Some(heard_at) => self.links.gathering.doubt(now.monotonic, heard_at),
+            None => self.links.gathering.refresh(now.monotonic),
+        }
         self.gather(now);
     }
 
-    /// A link ended or a peer is not heard: this node may not be where it said. The news, if there is
-    /// any, follows the offer or answer.
-    pub(super) fn doubt_reach(&mut self, now: Now) {
-        self.links.gathering.doubt(now.monotonic);
+    /// A link or a peer has not been heard since then: this node may not be where it said. The news, if
+    /// there is any, follows the offer or answer.
+    pub(super) fn doubt_reach(&mut self, now: Now, since: Monotonic) {
+        self.links.gathering.doubt(now.monotonic, since);
         self.gather(now);
     }
 
@@ -82,6 +89,7 @@ impl Endpoint {
         let answered = self.links.gathering.answered(now.monotonic, from, message, quiet_since);
         if answered == Some(true) {
             self.tell_reach(now);
+            self.leave_silent(now);
         }
         answered.is_some()
     }

@@ -170,12 +170,12 @@ impl Check {
         due
     }
 
-    /// Whether nothing came for so long that this node may not be where it said; told once.
-    pub(crate) fn is_unheard(&mut self, now: Monotonic) -> bool {
+    /// Since when nothing came, if that is so long that this node may not be where it said; told once.
+    pub(crate) fn unheard_since(&mut self, now: Monotonic) -> Option<Monotonic> {
         let through = self.quiet || self.pairs.iter().any(Pair::is_through);
         let unheard = !self.doubted && !through && now >= self.began + DOUBT_AFTER;
         self.doubted |= unheard;
-        unheard
+        unheard.then_some(self.began)
     }
 
     /// Begins one.

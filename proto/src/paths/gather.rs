@@ -22,6 +22,8 @@ pub(crate) struct Gathering {
     asked: BTreeMap<TransactionId, Transaction>,
     /// A whole round ended since the addresses changed: who is silent will stay so.
     over: bool,
+    /// When a server last saw this node elsewhere than before.
+    moved_at: Option<Monotonic>,
     life: MappingLife,
 }
 
@@ -82,11 +84,18 @@ impl Gathering {
         }
     }
 
-    /// Asks again unless that is under way: a NAT that forgot or moved a mapping tells nobody.
-    pub(crate) fn doubt(&mut self, now: Monotonic) {
-        if self.round.is_none() {
+    /// Asks again unless that was done or answered since then: a link has been silent as long. An older
+    /// round that waits for those who never answer is no reason not to.
+    pub(crate) fn doubt(&mut self, now: Monotonic, since: Monotonic) {
+        let asked = self.round.as_ref().is_some_and(|round| round.began > since);
+        if !asked && !self.servers.iter().any(|server| server.answered_at > Some(since)) {
             self.begin(now);
         }
+    }
+
+    /// Whether a server saw this node in another place since then.
+    pub(crate) fn moved_since(&self, since: Monotonic) -> bool {
+        self.moved_at > Some(since)
     }
 
     /// Asks again whatever is known: the machine slept.
@@ -135,6 +144,9 @@ impl Gathering {
             self.life.learn(sent.since(at.max(quiet_since)), was == mapped);
         }
         let news = server.mapped != Some(mapped);
+        if news && server.mapped.is_some() {
+            self.moved_at = Some(now);
+        }
         server.mapped = Some(mapped);
         server.rtt = Some(now.since(sent));
         server.answered_at = Some(now);
@@ -199,7 +211,7 @@ impl MappingLife {
     fn learn(&mut self, silence: Duration, same: bool) {
         if same {
             self.at_least = self.at_least.max(Some(silence));
-        } else {
+        } else if silence >= LIFE_MIN {
             self.under = Some(self.under.map_or(silence, |under| under.min(silence)));
         }
     }
@@ -224,6 +236,9 @@ const LADDER: [Duration; 5] = [
     Duration::from_millis(800),
     Duration::from_millis(1_600),
 ];
+
+/// A NAT that gives another mapping sooner did not forget an unused one; it began anew.
+const LIFE_MIN: Duration = Duration::from_secs(10);
 
 /// The shortest life of a UDP mapping seen in the field is 30 s; a quarter of an hour in others.
 const UPKEEP: Duration = Duration::from_secs(25);

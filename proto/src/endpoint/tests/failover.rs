@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::world::{ALICE, BOB, Direct, Site, World};
-use crate::endpoint::{Event, OutboxState, PathKind};
+use crate::endpoint::{Event, OutboxState, PathKind, UplinkStatus};
 use crate::limits::{DIRECT_IDLE_MAX, DIRECT_LIFE_MAX};
 
 /// How long a message on a dead link may be held up.
@@ -170,4 +170,55 @@ fn a_link_that_ends_because_a_nat_began_anew_is_made_again_where_the_nat_is_seen
     world.cut_direct();
     world.pass(Duration::from_millis(300));
     assert!(world.is_direct(ALICE, BOB));
+}
+
+#[test]
+fn a_router_that_begins_anew_holds_a_conversation_up_for_300_ms_and_its_direct_path_for_a_second() {
+    for victim in [ALICE, BOB] {
+        let mut world = World::behind([Site::PortRestricted, Site::PortRestricted], Duration::from_millis(5));
+        linked(&mut world);
+        let mut sent = Vec::new();
+        for n in 0..150 {
+            if n == 50 {
+                world.strand(victim);
+            }
+            sent.push(world.send(ALICE, BOB, &n.to_string()));
+            world.pass(Duration::from_millis(20));
+            if let Some(due) = sent.len().checked_sub(STALL_MAX.as_millis() as usize / 20) {
+                let late: Vec<_> = sent[..due]
+                    .iter()
+                    .filter(|id| world.state(ALICE, **id, BOB) != OutboxState::Stored)
+                    .collect();
+                assert!(late.is_empty(), "{victim}: {} late at {n}", late.len());
+            }
+            assert!(n < 100 || world.is_direct(ALICE, BOB), "{victim}: not direct at {n}");
+        }
+        let path = world.nodes[BOB].disk.readable().last().unwrap().path;
+        assert_eq!((path, world.links_made), (PathKind::Direct, 2), "{victim}");
+    }
+}
+
+#[test]
+fn a_flow_that_ends_leaves_its_link_and_its_uplink_alone() {
+    let mut world = linked_world();
+    for n in 0..20 {
+        world.send(ALICE, BOB, &n.to_string());
+        world.pass(Duration::from_millis(20));
+    }
+    let carried = world.coordinator.carried.len();
+    world.nodes[BOB].events.clear();
+    world.pass(Duration::from_secs(20));
+    assert_eq!((world.links_made, world.links_open()), (1, 1));
+    assert_eq!((world.coordinator.carried.len(), world.nodes[BOB].events.len()), (carried, 0));
+}
+
+#[test]
+fn an_uplink_that_does_not_answer_after_a_wake_is_given_up_within_five_seconds() {
+    let mut world = linked_world();
+    world.coordinator_up = false;
+    world.wake(ALICE);
+    world.pass(Duration::from_millis(4_900));
+    assert_eq!(world.endpoint(ALICE).uplink_status(), &UplinkStatus::Connected);
+    world.pass(Duration::from_millis(200));
+    assert_ne!(world.endpoint(ALICE).uplink_status(), &UplinkStatus::Connected);
 }

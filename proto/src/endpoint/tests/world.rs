@@ -4,7 +4,7 @@
 mod host;
 mod network;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -126,6 +126,10 @@ pub(super) struct World {
     order: u64,
     spins: u32,
     sockets: BTreeMap<Socket, usize>,
+    /// Sockets whose far end waits at an address that its node no longer has.
+    stranded: BTreeSet<Socket>,
+    /// Links up to this one swallow everything.
+    dead_links: LinkId,
     links: BTreeMap<LinkId, Half>,
     next_id: u64,
 }
@@ -195,6 +199,8 @@ impl World {
             order: 0,
             spins: 0,
             sockets: BTreeMap::new(),
+            stranded: BTreeSet::new(),
+            dead_links: 0,
             links: BTreeMap::new(),
             next_id: 1,
         }
@@ -281,6 +287,14 @@ impl World {
     /// A node's NAT gets another address, of which nobody tells the node.
     pub(super) fn renumber_outside(&mut self, node: usize) {
         self.places[node].renumber_outside();
+    }
+
+    /// The router before a node begins anew under another address: nothing that was open passes any
+    /// more, and nobody is told.
+    pub(super) fn strand(&mut self, node: usize) {
+        self.places[node].renumber_outside();
+        self.dead_links = self.next_id;
+        self.stranded.extend(self.nodes[node].socket);
     }
 
     /// A node moves to another network of the same kind.

@@ -111,6 +111,25 @@ fn a_mapping_that_was_another_after_ten_seconds_is_refreshed_after_eight() {
 }
 
 #[test]
+fn a_doubt_asks_once_even_while_a_server_that_never_answers_is_waited_for() {
+    let (mut gathering, mut entropy) = (placed(), entropy());
+    let first = asked(&mut gathering, at(0), &mut entropy);
+    answer(&mut gathering, at(10), &first[..1], "203.0.113.1:9");
+    let silent_since = at(50);
+    gathering.doubt(at(200), silent_since);
+    let again = asked(&mut gathering, at(200), &mut entropy);
+    assert_eq!(again.len(), 2);
+    assert!(!gathering.moved_since(silent_since));
+    gathering.doubt(at(210), silent_since);
+    assert_eq!(asked(&mut gathering, at(210), &mut entropy), []);
+    answer(&mut gathering, at(220), &again[..1], "203.0.113.1:10");
+    gathering.doubt(at(230), silent_since);
+    assert_eq!(asked(&mut gathering, at(230), &mut entropy), []);
+    assert!(gathering.moved_since(silent_since));
+    assert_eq!(gathering.life().under, None, "no mapping lapses so soon");
+}
+
+#[test]
 fn a_move_forgets_the_outside_address_and_the_same_word_again_changes_nothing() {
     let (mut gathering, mut entropy) = (placed(), entropy());
     let first = asked(&mut gathering, at(0), &mut entropy);

@@ -30,7 +30,7 @@ impl World {
                 }
             }
             Happening::ToNode(socket, frame) => {
-                if let Some(node) = self.sockets.get(&socket) {
+                if let Some(node) = self.sockets.get(&socket).filter(|_| !self.stranded.contains(&socket)) {
                     self.nodes[*node].inputs.push_back(Input::UplinkFrame(frame.encode()));
                 }
             }
@@ -159,8 +159,15 @@ impl World {
                 }
             }
             Output::SendUplink(frame) => {
-                if let Some(socket) = self.nodes[node].socket {
-                    self.at(self.relay_delay, Happening::ToCoordinator(socket, frame));
+                match self.nodes[node].socket {
+                    // The far end knows no such connection from there.
+                    Some(socket) if self.stranded.remove(&socket) => {
+                        self.at(2 * self.relay_delay, Happening::UplinkClosed(socket));
+                        let acts = self.coordinator.closed(socket);
+                        self.carry_out(acts);
+                    }
+                    Some(socket) => self.at(self.relay_delay, Happening::ToCoordinator(socket, frame)),
+                    None => {}
                 }
             }
             Output::SendLink(link, frame) => self.send_on_link(link, frame),
@@ -205,7 +212,7 @@ impl World {
             let id = UnverifiedEnvelope::parse(envelope.clone()).expect("well-formed envelopes").header().id;
             self.linked.push((id, envelope));
         }
-        if self.direct != Direct::Silent {
+        if self.direct != Direct::Silent && link > self.dead_links {
             self.at(self.link_delay, Happening::LinkFrame(other, frame));
         }
     }
