@@ -9,6 +9,7 @@
 mod attempt;
 mod birthday;
 mod bound;
+mod datagrams;
 mod network;
 mod reason;
 mod signaling;
@@ -18,8 +19,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use attempt::{Agreed, Attempt, Early};
+use attempt::{Agreed, Attempt};
 pub(crate) use bound::Bound;
+use datagrams::Early;
 
 use crate::bind::{Bind, BindCheck, BindRole, SignedBind, verify_bind};
 use crate::delivery::Via;

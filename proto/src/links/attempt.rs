@@ -3,24 +3,16 @@
 //! 1. `connect`    an offer tells our certificate, addresses and NAT
 //! 2. `offered`    the answer tells the same; the answerer's checks begin in the same instant
 //! 3. `answered`   the offerer's begin; it dials the best address that answers
-//! 4. `datagram`   requests and answers, whichever side sent them
+//! 4. `datagrams`  requests and answers, whichever side sent them
 //! 5. `press_on`   what is due: requests, the dial, or the end
-
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use bytes::Bytes;
 
 use super::Links;
 use super::birthday::can_help;
 use crate::endpoint::{Endpoint, Output};
 use crate::id::{CertHash, ConnId, PeerId};
 use crate::limits::{CANDIDATES_MAX, HANDSHAKE_TIMEOUT, LINKS_MAX};
-use crate::paths::{
-    Candidate, Check, ChecksView, Choice, Datagram, Nat, Rank, Reach, birthday_after, is_usable,
-};
+use crate::paths::{Candidate, Check, ChecksView, Choice, Nat, Rank, Reach, birthday_after, is_usable};
 use crate::signal::{Signal, conn_id};
-use crate::stun::{StunKind, StunMessage};
 use crate::time::{Monotonic, Now, UnixMs};
 
 /// One try at a direct channel.
@@ -56,15 +48,6 @@ pub(super) struct Agreed {
     pub(super) peer_nat: Nat,
     pub(super) check: Check,
     since: UnixMs,
-}
-
-/// A request that came before the answer which tells its key.
-#[derive(Debug)]
-pub(super) struct Early {
-    at: Monotonic,
-    socket: u16,
-    from: SocketAddr,
-    datagram: Bytes,
 }
 
 impl Attempt {
@@ -133,13 +116,6 @@ impl Links {
         if let Some(agreed) = attempt.agreed_mut() {
             agreed.check.to_beat = None;
         }
-    }
-
-    fn hold(&mut self, early: Early) {
-        if self.early.len() == EARLY_MAX {
-            self.early.pop_front();
-        }
-        self.early.push_back(early);
     }
 }
 
@@ -255,11 +231,7 @@ impl Endpoint {
         attempt.until = now.monotonic + HANDSHAKE_TIMEOUT;
         // What the answer did not know of may have been learned since the offer.
         self.tell_reach(now);
-        for early in std::mem::take(&mut self.links.early) {
-            if now.monotonic.since(early.at) < EARLY_LIFE {
-                self.datagram(now, early.socket, early.from, &early.datagram);
-            }
-        }
+        self.hear_early(now);
         self.press_on(now, from);
     }
 
@@ -300,55 +272,6 @@ impl Endpoint {
         }
     }
 
-    /// A STUN datagram came in.
-    pub(crate) fn datagram(&mut self, now: Now, socket: u16, from: SocketAddr, datagram: &Bytes) {
-        let Some(message) = StunMessage::parse(datagram) else { return };
-        match message.kind {
-            StunKind::Request => self.checked_by(now, socket, from, &message, datagram),
-            StunKind::Success => {
-                if self.gathered(now, socket, from, &message) {
-                    return;
-                }
-                let hit = self.links.attempts.iter_mut().find_map(|(peer, attempt)| {
-                    let agreed = attempt.agreed_mut()?;
-                    agreed.check.answer(now.monotonic, socket, from, &message).then_some(*peer)
-                });
-                if let Some(peer) = hit {
-                    self.press_on(now, peer);
-                }
-            }
-            // A server that wants credentials, or a stranger: neither helps.
-            StunKind::Error => {}
-        }
-    }
-
-    /// A request: some peer checks one of our addresses.
-    fn checked_by(
-        &mut self,
-        now: Now,
-        socket: u16,
-        from: SocketAddr,
-        message: &StunMessage<'_>,
-        datagram: &Bytes,
-    ) {
-        let mut answers = Vec::new();
-        for (peer, attempt) in &mut self.links.attempts {
-            let Some(agreed) = attempt.agreed_mut().filter(|agreed| agreed.check.is_named(message)) else {
-                continue;
-            };
-            if agreed.check.request(now.monotonic, socket, from, message, &mut answers) {
-                let peer = *peer;
-                self.send_datagrams(answers);
-                self.press_on(now, peer);
-            }
-            return;
-        }
-        let offered = self.links.attempts.values().any(|attempt| attempt.agreed().is_none());
-        if offered && message.username.is_some() {
-            self.links.hold(Early { at: now.monotonic, socket, from, datagram: datagram.clone() });
-        }
-    }
-
     /// Does what an attempt has due.
     pub(super) fn press_on(&mut self, now: Now, peer: PeerId) {
         self.try_birthday(now, peer);
@@ -376,12 +299,6 @@ impl Endpoint {
             Choice::GiveUp => {
                 self.attempt_failed(now, peer, &self.why_failed(&peer));
             }
-        }
-    }
-
-    pub(super) fn send_datagrams(&mut self, datagrams: Vec<Datagram>) {
-        for Datagram { socket, to, bytes, ttl } in datagrams {
-            self.out(Output::SendDatagram { socket, to, datagram: bytes, ttl });
         }
     }
 
@@ -442,12 +359,6 @@ impl Endpoint {
         good.take(CANDIDATES_MAX).copied().collect()
     }
 }
-
-/// Requests held until the answer that tells their key: one for each address of the peer.
-const EARLY_MAX: usize = 16;
-
-/// A request held longer than this is repeated by its sender anyway.
-const EARLY_LIFE: Duration = Duration::from_secs(2);
 
 /// How often one attempt tells its peer where this side is: a NAT that gives every server another
 /// address would else be told of server by server.
