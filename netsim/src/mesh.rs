@@ -69,3 +69,26 @@ impl Mesh {
 
 /// As the protocol has it for the key that stands in the log.
 const FIRST_PREKEY_LIFE: std::time::Duration = std::time::Duration::from_secs(90 * 86_400);
+
+#[cfg(all(test, feature = "memo"))]
+mod tests {
+    use peerloom_proto::{Signature, signed_by};
+
+    use super::node_key;
+
+    #[test]
+    fn a_signature_that_is_known_to_hold_says_nothing_of_other_bytes_or_other_keys() {
+        let (key, other) = (node_key(1, 0), node_key(1, 1));
+        let signature = key.sign("bind", &[b"what", b"it says"]);
+        for _ in 0..2 {
+            assert!(signed_by(&key.id(), &signature, "bind", &[b"what", b"it says"]));
+            assert!(!signed_by(&key.id(), &signature, "hello", &[b"what", b"it says"]), "another label");
+            assert!(!signed_by(&key.id(), &signature, "bind", &[b"wha", b"tit says"]), "other fields");
+            assert!(!signed_by(&other.id(), &signature, "bind", &[b"what", b"it says"]), "another key");
+            let mut spoiled = signature;
+            spoiled.0[63] ^= 1;
+            assert!(!signed_by(&key.id(), &spoiled, "bind", &[b"what", b"it says"]), "another signature");
+            assert!(!signed_by(&key.id(), &Signature([0; 64]), "bind", &[b"what", b"it says"]));
+        }
+    }
+}

@@ -54,23 +54,24 @@ pub(crate) fn drive(scenario: &Scenario, seed: u64, crash_at: Option<u64>, mutan
     drive_paced(scenario, options, &mut Pace::silent())
 }
 
-/// The same before somebody's eyes. A sweep goes through hundreds of virtual seconds without being told
-/// to go on, so only a single run is.
+/// The same before somebody's eyes. The runs of a sweep are not told to go on; if all of them together
+/// pass less time than was asked for, one more does, without a crash.
 pub(crate) fn drive_paced(scenario: &Scenario, options: Options, pace: &mut Pace) -> Report {
     if scenario.sweep.is_none() || options.crash_at.is_some() {
         return Report::once(run_paced(scenario, options, pace), options);
     }
-    let options = Options { at_least: Duration::ZERO, ..options };
-    let mut report = Report::once(run_paced(scenario, options, pace), options);
+    let brief = Options { at_least: Duration::ZERO, ..options };
+    let mut report = Report::once(run_paced(scenario, brief, pace), brief);
     // The run without a crash says how many commits there are; its expectations are the others'.
     let commits = report.outcome.swept_commits;
     for commit in 1..=commits {
         if !report.failed() {
-            let options = Options { crash_at: Some(commit), ..options };
-            let next = Report::once(run_paced(scenario, options, pace), options);
-            report =
-                Report { runs: report.runs + 1, virtual_ms: report.virtual_ms + next.virtual_ms, ..next };
+            let options = Options { crash_at: Some(commit), ..brief };
+            report = report.followed_by(run_paced(scenario, options, pace), options);
         }
+    }
+    if !report.failed() && Duration::from_millis(report.virtual_ms) < options.at_least {
+        report = report.followed_by(run_paced(scenario, options, pace), options);
     }
     report
 }
@@ -80,6 +81,12 @@ impl Report {
     pub(crate) fn once(outcome: Outcome, options: Options) -> Self {
         let virtual_ms = outcome.verdict.virtual_ms;
         Self { outcome, options, runs: 1, from_outside: false, virtual_ms }
+    }
+
+    /// The next run of a sweep takes its place.
+    fn followed_by(self, outcome: Outcome, options: Options) -> Self {
+        let next = Self::once(outcome, options);
+        Self { runs: self.runs + next.runs, virtual_ms: self.virtual_ms + next.virtual_ms, ..next }
     }
 
     pub(crate) fn failed(&self) -> bool {

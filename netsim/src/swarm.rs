@@ -21,6 +21,10 @@ use crate::world::Options;
 
 /// `netsim swarm`.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Every change: `--seeds 2000`, the same runs on every machine; tests/run does it.
+Every night: `--for 8h`, seeds that differ from night to night; then `netsim run` for each of
+netsim/scenarios/slow. A failure ends it and prints the line that replays it.")]
 pub(crate) struct SwarmArgs {
     /// Scenario files, or directories of them.
     #[arg(default_value = "netsim/scenarios/fast")]

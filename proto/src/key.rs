@@ -1,6 +1,9 @@
 //! Keys: ed25519 signs, a separately generated x25519 key opens (protocol.md §2). Secrets are
 //! wiped on drop and cannot be printed, compared or serialised.
 
+#[cfg(feature = "memo")]
+mod memo;
+
 use std::fmt;
 
 use ed25519_dalek::{Signer, SigningKey};
@@ -52,7 +55,11 @@ impl IdentityKey {
 
     /// SIGN(self, label, fields).
     pub fn sign(&self, label: &str, fields: &[&[u8]]) -> Signature {
-        Signature(self.0.sign(&signing_input(label, fields)).to_bytes())
+        let input = signing_input(label, fields);
+        let signature = Signature(self.0.sign(&input).to_bytes());
+        #[cfg(feature = "memo")]
+        memo::learn(self.id(), signature, &input);
+        signature
     }
 }
 
@@ -88,8 +95,17 @@ impl VerifyKey {
     /// disagree would fork the log.
     #[must_use]
     pub fn accepts(&self, signature: &Signature, label: &str, fields: &[&[u8]]) -> bool {
-        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.0.verify_strict(&signing_input(label, fields), &signature).is_ok()
+        let input = signing_input(label, fields);
+        #[cfg(feature = "memo")]
+        if memo::holds(self.id(), *signature, &input) {
+            return true;
+        }
+        let holds = self.0.verify_strict(&input, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok();
+        #[cfg(feature = "memo")]
+        if holds {
+            memo::learn(self.id(), *signature, &input);
+        }
+        holds
     }
 }
 

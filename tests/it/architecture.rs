@@ -278,3 +278,17 @@ fn proto_reads_no_clock_and_draws_no_entropy() {
         "proto computes: time, entropy and bytes come in as arguments, so that a run can be replayed",
     );
 }
+
+#[test]
+fn no_program_takes_a_signature_for_known() {
+    let proto =
+        lines_with(&below(&rust_files("proto"), &["proto/src/lib.rs", "proto/src/key.rs"]), &["mod memo"]);
+    assert_eq!(proto.len(), 1, "the simulator's memo has a name: {proto:?}");
+    for manifest in ["Cargo.toml", "coordinator/Cargo.toml", "node/Cargo.toml", "transports/Cargo.toml"] {
+        let text = std::fs::read_to_string(root().join(manifest)).expect("a manifest");
+        assert!(!text.contains("memo\""), "{manifest}: only the simulator may leave out a verification");
+    }
+    let simulator = std::fs::read_to_string(root().join("netsim/Cargo.toml")).expect("a manifest");
+    let default = simulator.lines().find(|line| line.starts_with("default")).expect("default features");
+    assert!(!default.contains("memo"), "a build of the whole workspace would share it with the programs");
+}
