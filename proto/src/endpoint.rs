@@ -359,7 +359,9 @@ impl Endpoint {
                 self.refuse(token, Refusal::UnknownPeer(peer));
             }
             Request::Connect(peer) => {
-                self.connect(now, peer);
+                if self.peers.get(&peer).is_none_or(|peer| peer.link.is_none()) {
+                    self.connect(now, peer);
+                }
                 self.reply(token, Reply::Done);
             }
             Request::Append(change) => self.append(now, token, change),

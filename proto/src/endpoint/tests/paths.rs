@@ -37,6 +37,17 @@ fn two_simultaneous_offers_end_in_one_link() {
 }
 
 #[test]
+fn asking_for_a_link_that_is_there_leaves_it_alone() {
+    let mut world = World::new(2, Direct::Works);
+    world.ask(ALICE, Request::Connect(world.id(BOB)));
+    world.settle();
+    world.ask(ALICE, Request::Connect(world.id(BOB)));
+    world.settle();
+    assert!(world.is_direct(ALICE, BOB));
+    assert_eq!((world.links_made, world.links_open()), (1, 1));
+}
+
+#[test]
 fn messages_while_a_link_is_being_bound_start_no_second_one() {
     let mut world = World::new(2, Direct::Works);
     for n in 0..100 {
