@@ -103,8 +103,21 @@ Examples:
     #[command(after_help = "Examples:\n  peerloom peers\n  peerloom peers --json")]
     Peers,
     /// Round trips to a peer over the relay and directly
-    #[command(after_help = "Examples:\n  peerloom ping build\n  peerloom ping build --timeout 10s --json")]
+    #[command(after_help = "\
+Examples:
+  peerloom ping build
+  peerloom ping build --timeout 10s --json
+  peerloom ping build --until direct            30 s, and exit 7 if it is not direct by then")]
     Ping(PingArgs),
+    /// This node's place in the network: addresses, NAT, what STUN servers see, UDP blocked or not
+    #[command(after_help = "Examples:\n  peerloom netcheck\n  peerloom netcheck --json")]
+    Netcheck,
+    /// Why messages to a peer go the way they go, and no better one
+    #[command(after_help = "Examples:\n  peerloom why build\n  peerloom why build --json")]
+    Why(WayArgs),
+    /// How the way to a peer came about: every address tried, and what happened when
+    #[command(after_help = "Examples:\n  peerloom trace build\n  peerloom trace build --json")]
+    Trace(WayArgs),
     /// Send a message; it is sealed for the recipient alone and never lost once accepted
     #[command(after_help = "\
 Examples:
@@ -280,9 +293,27 @@ pub(crate) struct PingArgs {
     /// Handle, or at least eight digits of the key
     #[arg(value_name = "PEER")]
     pub(crate) peer: String,
-    /// Longest wait for a direct path
-    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = parse_span)]
-    pub(crate) timeout: Duration,
+    /// Longest wait for a direct path, at most 60s [default: 3s, 30s with --until]
+    #[arg(long, value_name = "TIME", value_parser = parse_span)]
+    pub(crate) timeout: Option<Duration>,
+    /// Fail, with exit code 7, unless this is reached in time
+    #[arg(long, value_enum, value_name = "PATH")]
+    pub(crate) until: Option<Until>,
+}
+
+/// What `ping` waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Until {
+    /// A measured direct path.
+    Direct,
+}
+
+/// Arguments of `why` and `trace`.
+#[derive(Debug, Args)]
+pub(crate) struct WayArgs {
+    /// Handle, or at least eight digits of the key
+    #[arg(value_name = "PEER")]
+    pub(crate) peer: String,
 }
 
 /// Arguments of `member`.

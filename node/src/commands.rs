@@ -8,6 +8,7 @@ mod inbox;
 mod invite;
 mod logs;
 mod membership;
+mod network;
 mod outbox;
 mod peers;
 mod ping;
@@ -114,6 +115,9 @@ async fn dispatch(caller: &Caller, verb: Verb) -> Ended {
         Verb::Status => status::status(caller).await,
         Verb::Peers => peers::peers(caller).await,
         Verb::Ping(args) => ping::ping(caller, args).await,
+        Verb::Netcheck => network::netcheck(caller).await,
+        Verb::Why(args) => network::why(caller, args).await,
+        Verb::Trace(args) => network::trace(caller, args).await,
         Verb::Send(args) if args.batch => batch::batch(caller, &args).await,
         Verb::Send(args) => send::send(caller, args).await,
         Verb::Inbox(args) => inbox::inbox(caller, args).await,

@@ -16,6 +16,7 @@ mod lookups;
 mod recover;
 mod settings;
 mod start;
+mod timeline;
 mod view;
 mod waiting;
 mod work;
@@ -24,8 +25,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use peerloom_proto::Now;
 use peerloom_proto::endpoint::{Batch, Endpoint, Fill, Input, LinkId, Output};
+use peerloom_proto::{Now, PeerId};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -46,6 +47,7 @@ use crate::links::Links;
 use crate::mesh::EngineError;
 use crate::store::{LocalWrite, Reader, StoreError, Writer};
 use crate::uplink::Uplink;
+use crate::views::Look;
 
 struct Engine {
     /// Blocks this thread on the store; nothing else runs on it.
@@ -172,6 +174,11 @@ impl Engine {
                         self.endpoint.handle(now, Input::Request { token, request });
                     }
                 }
+                Work::Look { peer, answer } => {
+                    if answer.send(Ok(self.look(now, peer))).is_err() {
+                        debug!("Whoever looked is gone.");
+                    }
+                }
                 Work::Stop(done) => {
                     self.endpoint.handle(now, Input::Stop);
                     self.stop = Some(done);
@@ -179,6 +186,17 @@ impl Engine {
             }
         }
         beside
+    }
+
+    fn look(&self, now: Now, peer: Option<PeerId>) -> Look {
+        let views = peer.map(|_| self.endpoint.peer_views()).unwrap_or_default();
+        Look {
+            now,
+            network: self.endpoint.network_view(),
+            datagrams_dropped: self.links.datagrams_dropped(),
+            checks: views.into_iter().find(|view| Some(view.peer) == peer).and_then(|view| view.checks),
+            moments: peer.map(|peer| self.publisher.moments(&peer)).unwrap_or_default(),
+        }
     }
 
     fn is_current(&self, source: Source) -> bool {
@@ -255,7 +273,7 @@ impl Engine {
         for answer in beside.unasked {
             waiting::answer(answer, Ok(Vec::new()));
         }
-        self.publisher.publish(&self.endpoint);
+        self.publisher.publish(&self.endpoint, self.clock.now().wall);
     }
 
     fn recount(&mut self) {

@@ -171,6 +171,11 @@ impl Links {
         }
     }
 
+    /// STUN datagrams that came in and were longer than STUN is, or found no room.
+    pub(crate) fn datagrams_dropped(&self) -> u64 {
+        self.shared.as_ref().map_or(0, |shared| shared.transport.datagrams_dropped())
+    }
+
     /// Queues a frame. A link that does not keep up is closed: false, and it is gone.
     pub(crate) fn send(&self, link: LinkId, frame: Bytes) -> bool {
         let Some(shared) = &self.shared else { return false };

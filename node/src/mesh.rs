@@ -13,8 +13,8 @@ use crate::engine::EngineHandle;
 use crate::home::MeshInfo;
 use crate::store::{LocalWrite, Reader, StoreError};
 use crate::views::{
-    InboxMessage, InboxQuery, InviteRecord, MeshView, NewInvite, OutboxItem, OutboxQuery, RecipientStatus,
-    RequeueSelector, Requeued,
+    InboxMessage, InboxQuery, InviteRecord, Look, MeshView, NewInvite, OutboxItem, OutboxQuery,
+    RecipientStatus, RequeueSelector, Requeued,
 };
 
 /// Why the engine gave no reply.
@@ -146,6 +146,11 @@ impl Mesh {
     /// The mesh as it stood after the last batch that changed it.
     pub fn view(&self) -> Arc<MeshView> {
         self.shared.engine.view()
+    }
+
+    /// Looks up this node's place in the network, and the way to a peer if one is named.
+    pub async fn look(&self, peer: Option<PeerId>) -> Result<Look, EngineError> {
+        self.shared.engine.look(peer).await
     }
 
     /// Waits until `wanted` holds of the view; none if the mesh stops first.

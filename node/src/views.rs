@@ -3,6 +3,8 @@
 //! The engine publishes one [`MeshView`] per mesh and replaces it after each batch that changed it;
 //! inbox and outbox rows are read from the store on demand.
 
+mod network;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +12,8 @@ use peerloom_proto::endpoint::{OutboxState, PathKind, UplinkStatus};
 use peerloom_proto::{
     Fingerprint, Handle, Head, InviteId, InviteLookup, MessageId, PeerId, Priority, Role, Roster, UnixMs,
 };
+
+pub use self::network::{Change, Look, Moment};
 
 /// A mesh as its engine sees it after the last batch.
 #[derive(Clone, Debug)]
@@ -22,6 +26,8 @@ pub struct MeshView {
     pub members: Arc<[MemberView]>,
     /// The way to the coordinator.
     pub uplink: UplinkStatus,
+    /// Since when it is so; none before its first change.
+    pub uplink_since: Option<UnixMs>,
     /// How far our clock is from the coordinator's, milliseconds, at the last hello; none before it.
     pub skew_ms: Option<i64>,
     /// Every other live member, as far as it can be seen.
@@ -62,17 +68,19 @@ pub struct PeerStatus {
     pub handle: Handle,
     /// Whether the coordinator or a direct link says it is there.
     pub online: bool,
-    /// The way the next message would take; none if the peer is away.
+    /// The way the next message would take; none if it would wait here, for a coordinator.
     pub path: Option<PathKind>,
-    /// `quic` or `websocket`.
+    /// `quic` or `websocket`; none if the peer is away.
     pub transport: Option<&'static str>,
     /// The other end of a direct link.
     pub remote: Option<String>,
-    /// Round trip of a direct link, microseconds.
+    /// Round trip on this path, microseconds, if it was measured.
     pub rtt_us: Option<u64>,
-    /// Since when the path is this one.
+    /// When it was measured; none of a direct link, whose round trip is measured all the time.
+    pub rtt_at: Option<UnixMs>,
+    /// Since when the path is this one; none if it never changed since the node started.
     pub since: Option<UnixMs>,
-    /// Why the path is not direct; none if it is.
+    /// What stood in the way of a direct link the last time; none if it is direct or nothing was tried.
     pub why_not_direct: Option<String>,
 }
 

@@ -12,6 +12,7 @@
 mod batch;
 mod input;
 mod output;
+mod peer_view;
 mod rows;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -19,6 +20,7 @@ use std::collections::{BTreeSet, VecDeque};
 pub use batch::{Batch, Fill, Lookups};
 pub use input::{Input, LinkId, LogChange, OpenedLink, Request, Send, Token};
 pub use output::{Event, Output, PingSample, Refusal, Reply, UplinkStatus};
+pub use peer_view::PeerView;
 pub use rows::{
     HeldPrekey, HeldRow, InboxRow, OutboxRow, OutboxState, PathKind, RequeueRow, Row, SeenRow, SentRow,
     SurfacedRow, Write,
@@ -33,7 +35,6 @@ use crate::identity::Origin;
 use crate::key::IdentityKey;
 use crate::keyring::Keyring;
 use crate::links::Links;
-use crate::paths::ChecksView;
 use crate::peer::Peers;
 use crate::ping::Pings;
 use crate::receive::Inbox;
@@ -123,27 +124,6 @@ pub(crate) struct Me {
     pub(crate) instance: InstanceId,
     pub(crate) generation: Generation,
     pub(crate) fp_secret: [u8; 32],
-}
-
-/// What people are told of another member.
-#[derive(Clone, Debug)]
-pub struct PeerView {
-    /// Who.
-    pub peer: PeerId,
-    /// Whether it can be reached now.
-    pub online: bool,
-    /// The way a message would go now; none when it would wait here.
-    pub path: Option<PathKind>,
-    /// Where the direct link leads.
-    pub remote: Option<String>,
-    /// Round trip on that way, microseconds, if it was measured.
-    pub rtt_us: Option<u64>,
-    /// When the direct link was bound, by this machine's wall clock.
-    pub since: Option<UnixMs>,
-    /// Why it is not direct.
-    pub why_not_direct: Option<String>,
-    /// How far the last attempt at a direct link got.
-    pub checks: Option<ChecksView>,
 }
 
 /// How full the outbox is.
@@ -311,41 +291,9 @@ impl Endpoint {
         self.links.reasons
     }
 
-    /// What people are told of each other member.
-    pub fn peer_views(&self) -> Vec<PeerView> {
-        let others =
-            self.roster.members().filter(|member| member.id != self.me.id && !self.is_revoked(&member.id));
-        others.map(|member| self.peer_view(member.id)).collect()
-    }
-
     /// Who this node is.
     pub fn member(&self) -> PeerId {
         self.me.id
-    }
-
-    fn peer_view(&self, id: PeerId) -> PeerView {
-        let peer = self.peers.get(&id);
-        let bound = peer.and_then(|peer| peer.link).and_then(|link| self.links.bound(link));
-        let online = self.peers.is_online(&id) || bound.is_some();
-        let path = match (bound, self.uplink.is_ready()) {
-            (Some(_), _) => Some(PathKind::Direct),
-            (None, true) if online => Some(PathKind::Relay),
-            (None, true) => Some(PathKind::Queue),
-            (None, false) => None,
-        };
-        PeerView {
-            peer: id,
-            online,
-            path,
-            remote: bound.map(|bound| bound.remote.clone()),
-            rtt_us: bound.map_or_else(|| self.pings.last_relay(&id), |bound| bound.rtt_us),
-            since: bound.map(|bound| bound.since),
-            why_not_direct: match bound {
-                Some(_) => None,
-                None => peer.and_then(|peer| peer.why_not_direct.clone()),
-            },
-            checks: self.links.checks(&id),
-        }
     }
 
     fn request(&mut self, now: Now, token: Token, request: Request) {

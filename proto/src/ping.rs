@@ -6,14 +6,14 @@ use std::time::Duration;
 use crate::endpoint::{Endpoint, LinkId, Output, PathKind, PingSample, Refusal, Reply, Token};
 use crate::id::PeerId;
 use crate::signal::Signal;
-use crate::time::{Monotonic, Now};
+use crate::time::{Monotonic, Now, UnixMs};
 use crate::wire::OnLink;
 
 /// Measurements under way, and the last ones.
 #[derive(Debug, Default)]
 pub(crate) struct Pings {
     runs: BTreeMap<Token, Run>,
-    relay: BTreeMap<PeerId, u64>,
+    relay: BTreeMap<PeerId, (u64, UnixMs)>,
 }
 
 #[derive(Debug)]
@@ -41,8 +41,8 @@ impl Run {
 }
 
 impl Pings {
-    /// The last round trip over the coordinator, microseconds.
-    pub(crate) fn last_relay(&self, peer: &PeerId) -> Option<u64> {
+    /// The last round trip over the coordinator, microseconds, and when it was measured.
+    pub(crate) fn last_relay(&self, peer: &PeerId) -> Option<(u64, UnixMs)> {
         self.relay.get(peer).copied()
     }
 
@@ -94,7 +94,7 @@ impl Endpoint {
         let Some((token, run)) = run else { return };
         let (token, rtt_us) = (*token, micros(now.monotonic.since(run.sent)));
         run.relay = Some(Some(rtt_us));
-        self.pings.relay.insert(from, rtt_us);
+        self.pings.relay.insert(from, (rtt_us, now.wall));
         self.finish_ping(token);
     }
 

@@ -7,7 +7,7 @@ use peerloom_tests::wait::{SOON, until};
 use peerloom_tests::{CoordinatorPlan, Mesh, Plan, program, run};
 use serde_json::json;
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 22] = [
     "init",
     "invite",
     "join",
@@ -18,6 +18,9 @@ const VERBS: [&str; 19] = [
     "status",
     "peers",
     "ping",
+    "netcheck",
+    "why",
+    "trace",
     "send",
     "inbox",
     "message",
@@ -69,11 +72,14 @@ fn errors_are_json_when_json_is_asked_for_and_plain_words_otherwise() {
     let mesh = Mesh::empty(CoordinatorPlan::plain());
     let node = mesh.stranger("nobody");
     // No mesh, no daemon: every verb that needs one says so in the same form.
-    let need_a_mesh: [&[&str]; 10] = [
+    let need_a_mesh: [&[&str]; 13] = [
         &["send", "build", "x"],
         &["inbox"],
         &["peers"],
         &["ping", "build"],
+        &["netcheck"],
+        &["why", "build"],
+        &["trace", "build"],
         &["message", "00112233445566778899aabbccddeeff"],
         &["outbox"],
         &["member", "list"],
@@ -164,6 +170,8 @@ fn the_api_describes_itself() {
         "/v1/outbox/requeue",
         "/v1/outbox/abort",
         "/v1/ping",
+        "/v1/network",
+        "/v1/peers/{peer}/way",
         "/v1/members",
         "/v1/members/revoke",
         "/v1/invites",

@@ -5,6 +5,7 @@
 mod command_line;
 mod demo;
 mod first_five_minutes;
+mod network;
 // What happens to a message.
 mod delivery;
 mod idempotency;

@@ -6,7 +6,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Api;
-use super::routes::{doctor, events, inbox, invites, membership, outbox, peers, send, status};
+use super::routes::{doctor, events, inbox, invites, membership, network, outbox, peers, send, status};
 
 /// The frame of the document; paths and schemas come from the routes.
 #[derive(OpenApi)]
@@ -26,6 +26,8 @@ pub(super) fn router() -> OpenApiRouter<Api> {
         .routes(routes!(doctor::doctor))
         .routes(routes!(peers::peers))
         .routes(routes!(peers::ping))
+        .routes(routes!(network::network))
+        .routes(routes!(network::way))
         .routes(routes!(peers::members))
         .routes(routes!(peers::revoke))
         .routes(routes!(send::send))
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     /// Method and path of everything the CLI and programs rely on.
-    const ROUTES: [&str; 24] = [
+    const ROUTES: [&str; 26] = [
         "DELETE /v1/invites/{id}",
         "GET /v1/cursors/{name}",
         "GET /v1/doctor",
@@ -63,9 +65,11 @@ mod tests {
         "GET /v1/invites",
         "GET /v1/members",
         "GET /v1/messages/{id}",
+        "GET /v1/network",
         "GET /v1/openapi.json",
         "GET /v1/outbox",
         "GET /v1/peers",
+        "GET /v1/peers/{peer}/way",
         "GET /v1/status",
         "POST /v1/invites",
         "POST /v1/leave",

@@ -119,6 +119,7 @@ pub(super) fn mesh_status(mesh: &Mesh) -> MeshStatus {
             origin: mesh.origin().to_string(),
             state: state.to_owned(),
             why,
+            since_ms: view.uplink_since.map(|since| since.0),
             skew_ms: view.skew_ms,
         },
         peers_online: u64::try_from(view.peers.iter().filter(|peer| peer.online).count()).unwrap_or(u64::MAX),
@@ -143,15 +144,36 @@ pub(super) fn peer(peer: &PeerStatus) -> PeerShape {
         key: peer.peer.to_string(),
         kind: "member".to_owned(),
         online: peer.online,
+        presence: presence_word(peer).to_owned(),
         status: "idle".to_owned(),
         path: path.to_owned(),
         transport: peer.transport.map(str::to_owned),
         rtt_ms: peer.rtt_us.map(milliseconds),
+        rtt_at_ms: peer.rtt_at.map(|at| at.0),
         groups: Vec::new(),
         summary: String::new(),
         remote: peer.remote.clone(),
         since_ms: peer.since.map(|since| since.0),
-        why_not_direct: peer.why_not_direct.clone(),
+        why_not_direct: why_not_direct(peer),
+    }
+}
+
+fn presence_word(peer: &PeerStatus) -> &'static str {
+    match peer.path {
+        Some(_) if peer.online => "online",
+        Some(_) => "away",
+        None => "unknown",
+    }
+}
+
+/// Why messages do not go directly; none if they do.
+pub(super) fn why_not_direct(peer: &PeerStatus) -> Option<String> {
+    let tried = || peer.why_not_direct.clone();
+    match peer.path {
+        Some(PathKind::Direct) => None,
+        Some(PathKind::Relay) => tried().or_else(|| Some("not tried yet: nothing was sent".to_owned())),
+        Some(PathKind::Queue) => Some("it is away".to_owned()),
+        None => Some("the coordinator is not connected, and no direct link was left".to_owned()),
     }
 }
 

@@ -6,6 +6,7 @@ pub(super) mod events;
 pub(super) mod inbox;
 pub(super) mod invites;
 pub(super) mod membership;
+pub(super) mod network;
 pub(super) mod outbox;
 pub(super) mod peers;
 pub(super) mod send;

@@ -7,6 +7,7 @@
 mod doctor;
 mod mail;
 mod mesh;
+mod network;
 
 pub use doctor::{CheckLevel, DoctorCheck, DoctorShape};
 pub use mail::{
@@ -19,6 +20,9 @@ pub use mesh::{
     InviteRow, InviteShape, JoinRequest, JoinShape, MeShape, MemberListShape, MemberShape, MeshShape,
     MeshStatus, OutboxCountsShape, PeerListShape, PeerShape, PingRequest, PingShape, RevokeReason,
     RevokeRequest, SampleShape, StatusShape,
+};
+pub use network::{
+    CandidateShape, CheckedShape, MappingLifeShape, MomentShape, NatShape, NetworkShape, StunShape, WayShape,
 };
 
 #[cfg(test)]

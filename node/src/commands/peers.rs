@@ -40,12 +40,18 @@ fn row(peer: &PeerShape, now_ms: u64) -> [String; 7] {
     [
         peer.handle.clone(),
         peer.key.chars().take(8).collect(),
-        if peer.online { "online" } else { "away" }.to_owned(),
+        peer.presence.clone(),
         one_line(&path),
-        peer.rtt_ms.map_or_else(dash, round_trip),
+        peer.rtt_ms.map_or_else(dash, |rtt_ms| measured(rtt_ms, peer.rtt_at_ms, now_ms)),
         peer.since_ms.map_or_else(dash, |since| span(now_ms.saturating_sub(since))),
         peer.why_not_direct.as_deref().map_or_else(dash, one_line),
     ]
+}
+
+/// A round trip, and its age if it is not of the last second.
+pub(super) fn measured(rtt_ms: f64, at_ms: Option<u64>, now_ms: u64) -> String {
+    let age = at_ms.map(|at| format!(", {} ago", span(now_ms.saturating_sub(at)))).unwrap_or_default();
+    format!("{}{age}", round_trip(rtt_ms))
 }
 
 pub(super) async fn members(caller: &Caller) -> Ended {
@@ -93,10 +99,12 @@ mod tests {
             key: "ab".repeat(32),
             kind: "member".to_owned(),
             online: true,
+            presence: "online".to_owned(),
             status: "idle".to_owned(),
             path: "direct".to_owned(),
             transport: Some("quic".to_owned()),
             rtt_ms: Some(11.3),
+            rtt_at_ms: None,
             groups: Vec::new(),
             summary: String::new(),
             remote: Some("203.0.113.7:52114".to_owned()),
@@ -117,14 +125,21 @@ mod tests {
     fn a_peer_that_is_away_says_why_it_is_not_direct() {
         let away = PeerShape {
             online: false,
+            presence: "away".to_owned(),
             path: "none".to_owned(),
             transport: None,
             rtt_ms: None,
             remote: None,
-            since_ms: None,
-            why_not_direct: Some("away".to_owned()),
+            since_ms: Some(1_000),
+            why_not_direct: Some("it is away".to_owned()),
             ..peer()
         };
-        assert_eq!(row(&away, 0), ["build", "abababab", "away", "-", "-", "-", "away"]);
+        assert_eq!(row(&away, 3_000), ["build", "abababab", "away", "-", "-", "2 s", "it is away"]);
+    }
+
+    #[test]
+    fn a_round_trip_over_the_relay_says_how_old_it_is() {
+        assert_eq!(measured(48.2, Some(1_000), 181_000), "48.2 ms, 3 min ago");
+        assert_eq!(measured(11.3, None, 181_000), "11.3 ms");
     }
 }

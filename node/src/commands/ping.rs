@@ -1,14 +1,18 @@
 //! `ping`: round trips over the relay and directly.
 
+use std::time::Duration;
+
 use super::{Caller, DONE, Ended};
 use crate::api::shapes::{PingRequest, PingShape, SampleShape};
-use crate::cli::PingArgs;
+use crate::cli::{PingArgs, Until};
+use crate::failure::Kind;
 use crate::render::progress::Progress;
 use crate::render::text::one_line;
 use crate::render::time::round_trip;
 
 pub(super) async fn ping(caller: &Caller, args: PingArgs) -> Ended {
-    let timeout_ms = Some(u64::try_from(args.timeout.as_millis()).unwrap_or(u64::MAX));
+    let patience = if args.until.is_some() { UNTIL_TIMEOUT } else { TIMEOUT };
+    let timeout_ms = Some(u64::try_from(args.timeout.unwrap_or(patience).as_millis()).unwrap_or(u64::MAX));
     let request = PingRequest { peer: args.peer, timeout_ms };
     let waiting = Progress::spinner(caller.out, "measuring");
     let pong: PingShape = caller.client()?.post("/v1/ping", &request).await?;
@@ -16,6 +20,10 @@ pub(super) async fn ping(caller: &Caller, args: PingArgs) -> Ended {
     caller.out.both(&pong, || vec![line(&pong)])?;
     if let Some(why) = &pong.why_not_direct {
         caller.out.note(format!("not direct: {}", one_line(why)));
+    }
+    if args.until == Some(Until::Direct) && !pong.direct {
+        caller.out.next(format!("peerloom why {}", pong.peer));
+        return Ok(Kind::TimedOut.exit_code());
     }
     caller.out.next(format!("peerloom send {} TEXT", pong.peer));
     Ok(DONE)
@@ -38,6 +46,12 @@ fn line(pong: &PingShape) -> String {
     }
     parts.join(" · ")
 }
+
+/// A direct path between nodes that can reach each other takes well under this.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Who waits for a direct path on purpose waits longer.
+const UNTIL_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

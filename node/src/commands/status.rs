@@ -24,7 +24,7 @@ pub(super) async fn status(caller: &Caller) -> Ended {
         return Ok(DONE);
     }
     for mesh in &status.meshes {
-        for line in mesh_lines(mesh) {
+        for line in mesh_lines(mesh, Clock::start().now().wall.0) {
             caller.out.line(line)?;
         }
         let query = [("mesh", Some(mesh.mesh.id.clone()))];
@@ -42,12 +42,12 @@ pub(super) async fn status(caller: &Caller) -> Ended {
     Ok(DONE)
 }
 
-fn mesh_lines(status: &MeshStatus) -> Vec<String> {
+fn mesh_lines(status: &MeshStatus, now_ms: u64) -> Vec<String> {
     let MeshStatus { mesh, me, coordinator, peers_online, outbox, alarms } = status;
     let role = me.role.as_deref().unwrap_or("member");
     let mut lines = vec![
         format!("{}  {} ({role})", one_line(&mesh.name), me.handle),
-        format!("  coordinator  {}", coordinator_text(coordinator)),
+        format!("  coordinator  {}", coordinator_text(coordinator, now_ms)),
         format!("  peers        {peers_online} online"),
         format!("  outbox       {} on their way, {} failed", outbox.pending, outbox.dead),
     ];
@@ -55,9 +55,10 @@ fn mesh_lines(status: &MeshStatus) -> Vec<String> {
     lines
 }
 
-fn coordinator_text(coordinator: &CoordinatorShape) -> String {
+fn coordinator_text(coordinator: &CoordinatorShape, now_ms: u64) -> String {
     let why = coordinator.why.as_deref().map(|why| format!(": {}", one_line(why))).unwrap_or_default();
-    format!("{}  {}{why}", coordinator.origin, coordinator.state)
+    let since = coordinator.since_ms.map(|since| format!(" for {}", span(now_ms.saturating_sub(since))));
+    format!("{}  {}{}{why}", coordinator.origin, coordinator.state, since.unwrap_or_default())
 }
 
 fn daemon_line(status: &StatusShape) -> String {
@@ -89,6 +90,7 @@ fn stopped(caller: &Caller, failure: Failure) -> Ended {
             origin: mesh.origin.to_string(),
             state: "offline".to_owned(),
             why: Some("the node is not running".to_owned()),
+            since_ms: None,
             skew_ms: None,
         }),
         peers_online: 0,
@@ -123,8 +125,12 @@ mod tests {
             origin: "https://mesh.example".to_owned(),
             state: "offline".to_owned(),
             why: Some("connection refused".to_owned()),
+            since_ms: Some(1_000),
             skew_ms: None,
         };
-        assert_eq!(coordinator_text(&coordinator), "https://mesh.example  offline: connection refused");
+        assert_eq!(
+            coordinator_text(&coordinator, 8_000),
+            "https://mesh.example  offline for 7 s: connection refused"
+        );
     }
 }

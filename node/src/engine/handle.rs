@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use peerloom_proto::PeerId;
 use peerloom_proto::endpoint::{Event, Request};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tracing::warn;
@@ -9,7 +10,7 @@ use tracing::warn;
 use super::work::{Answers, Work};
 use crate::mesh::EngineError;
 use crate::store::LocalWrite;
-use crate::views::MeshView;
+use crate::views::{Look, MeshView};
 
 /// The engine as others hold it.
 #[derive(Clone, Debug)]
@@ -43,6 +44,13 @@ impl EngineHandle {
         let mut view = self.view.clone();
         let found = view.wait_for(|view| wanted(view)).await.ok()?;
         Some(Arc::clone(&found))
+    }
+
+    /// Looks up this node's place in the network, and the way to a peer if one is named.
+    pub(crate) async fn look(&self, peer: Option<PeerId>) -> Result<Look, EngineError> {
+        let (answer, look) = oneshot::channel();
+        self.works.send(Work::Look { peer, answer }).await.map_err(|_| EngineError::Stopped)?;
+        look.await.map_err(|_| EngineError::Stopped)?
     }
 
     /// Waits until everything taken in before is on disk and every socket is closed.

@@ -56,6 +56,11 @@ impl Engine {
                         *stop = Some(done);
                         return;
                     }
+                    Work::Look { answer, .. } => {
+                        if answer.send(Err(reason.clone())).is_err() {
+                            debug!("Whoever looked is gone.");
+                        }
+                    }
                     // Whatever sockets still say is meant for the machine that is gone.
                     Work::Input { .. } | Work::Frames { .. } => {}
                 }

@@ -1,13 +1,15 @@
 //! Publishing: events as they happen, and the view that the local API reads.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use peerloom_proto::endpoint::{Endpoint, Event, Input, OutboxState, PathKind, PeerView, Write};
-use peerloom_proto::{Handle, Roster, UnixMs, WireEntry};
+use peerloom_proto::{Handle, PeerId, Roster, UnixMs, WireEntry};
 use tokio::sync::{broadcast, watch};
 use tracing::error;
 
-use crate::views::{MemberView, MeshView, OutboxCounts, PeerStatus};
+use super::timeline::Timelines;
+use crate::views::{MemberView, MeshView, Moment, OutboxCounts, PeerStatus};
 
 /// The engine's end of what it publishes.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(super) struct Publisher {
     reasons: u64,
     /// A failed row may turn out to have arrived after all.
     recount: bool,
+    timelines: Timelines,
 }
 
 type Published = (Publisher, broadcast::Sender<Arc<Event>>, watch::Receiver<Arc<MeshView>>);
@@ -37,8 +40,9 @@ impl Publisher {
             roster: endpoint.roster().clone(),
             members: members(endpoint, &times),
             uplink: endpoint.uplink_status().clone(),
+            uplink_since: None,
             skew_ms: endpoint.clock_skew_ms(),
-            peers: peers(endpoint),
+            peers: peers(endpoint).into(),
             outbox: counts(endpoint, failed),
             alarms: Vec::new(),
         };
@@ -53,6 +57,7 @@ impl Publisher {
             peers_changed: false,
             reasons: endpoint.reasons_changed(),
             recount: false,
+            timelines: Timelines::default(),
         };
         (publisher, events, watching)
     }
@@ -126,8 +131,13 @@ impl Publisher {
         }
     }
 
+    /// What happened to the way to a peer, oldest first.
+    pub(super) fn moments(&self, peer: &PeerId) -> Vec<Moment> {
+        self.timelines.of(peer)
+    }
+
     /// Replaces the view if anything in it changed.
-    pub(super) fn publish(&mut self, endpoint: &Endpoint) {
+    pub(super) fn publish(&mut self, endpoint: &Endpoint, now: UnixMs) {
         let outbox = counts(endpoint, self.failed);
         let old = self.view.borrow().clone();
         if self.reasons != endpoint.reasons_changed() {
@@ -136,6 +146,8 @@ impl Publisher {
         }
         let head = endpoint.roster().head();
         let same_uplink = old.uplink == *endpoint.uplink_status() && old.skew_ms == endpoint.clock_skew_ms();
+        let same_state =
+            std::mem::discriminant(&old.uplink) == std::mem::discriminant(endpoint.uplink_status());
         let changed = self.members_changed || self.peers_changed || !same_uplink;
         if !changed && old.outbox == outbox && old.alarms.len() == self.alarms.len() && old.head == head {
             return;
@@ -147,11 +159,15 @@ impl Publisher {
             roster: endpoint.roster().clone(),
             members: if members_changed { members(endpoint, &self.times) } else { old.members.clone() },
             uplink: endpoint.uplink_status().clone(),
+            uplink_since: if same_state { old.uplink_since } else { Some(now) },
             skew_ms: endpoint.clock_skew_ms(),
-            peers: if peers_changed { peers(endpoint) } else { old.peers.clone() },
+            peers: if peers_changed { dated(peers(endpoint), &old.peers, now) } else { old.peers.clone() },
             outbox,
             alarms: self.alarms.clone(),
         };
+        if peers_changed {
+            self.timelines.note(now, &old.peers, &view.peers);
+        }
         self.view.send_replace(Arc::new(view));
     }
 }
@@ -179,16 +195,27 @@ fn members(endpoint: &Endpoint, times: &[UnixMs]) -> Arc<[MemberView]> {
     members.into()
 }
 
-fn peers(endpoint: &Endpoint) -> Arc<[PeerStatus]> {
+fn peers(endpoint: &Endpoint) -> Vec<PeerStatus> {
     let roster = endpoint.roster();
     endpoint.peer_views().into_iter().filter_map(|view| status(roster, view)).collect()
 }
 
+/// Only a direct link knows since when it is there; of other ways this is when they were first seen.
+fn dated(mut peers: Vec<PeerStatus>, old: &[PeerStatus], now: UnixMs) -> Arc<[PeerStatus]> {
+    let old: BTreeMap<PeerId, &PeerStatus> = old.iter().map(|peer| (peer.peer, peer)).collect();
+    for peer in peers.iter_mut().filter(|peer| peer.since.is_none()) {
+        let same = old.get(&peer.peer).filter(|old| (old.path, old.online) == (peer.path, peer.online));
+        peer.since = same.map_or(Some(now), |old| old.since);
+    }
+    peers.into()
+}
+
 fn status(roster: &Roster, view: PeerView) -> Option<PeerStatus> {
     let handle: Handle = roster.member(&view.peer)?.handle.clone();
-    let transport = view.path.map(|path| match path {
-        PathKind::Direct => "quic",
-        PathKind::Relay | PathKind::Queue => "websocket",
+    let transport = view.path.and_then(|path| match path {
+        PathKind::Direct => Some("quic"),
+        PathKind::Relay => Some("websocket"),
+        PathKind::Queue => None,
     });
     Some(PeerStatus {
         peer: view.peer,
@@ -198,6 +225,7 @@ fn status(roster: &Roster, view: PeerView) -> Option<PeerStatus> {
         transport,
         remote: view.remote,
         rtt_us: view.rtt_us,
+        rtt_at: view.rtt_at,
         since: view.since,
         why_not_direct: view.why_not_direct,
     })

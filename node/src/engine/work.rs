@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use peerloom_proto::PeerId;
 use peerloom_proto::endpoint::{Fill, Input, LinkId, Reply, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::mesh::EngineError;
 use crate::store::LocalWrite;
+use crate::views::Look;
 
 /// One thing for the engine to take up.
 #[derive(Debug)]
@@ -37,6 +39,13 @@ pub(crate) enum Work {
         local: Vec<LocalWrite>,
         /// Told when all is answered and on disk.
         answer: oneshot::Sender<Answers>,
+    },
+    /// Somebody wants to see how this node, and a peer if one is named, stand in the network.
+    Look {
+        /// Whose way.
+        peer: Option<PeerId>,
+        /// Told at once.
+        answer: oneshot::Sender<Result<Look, EngineError>>,
     },
     /// The end.
     Stop(oneshot::Sender<()>),
@@ -105,7 +114,7 @@ impl Work {
     /// Adds what this counts for in a batch.
     pub(super) fn weigh(&self, fill: &mut Fill) {
         match self {
-            Self::Input { .. } | Self::Stop(_) => fill.add(1, 0),
+            Self::Input { .. } | Self::Look { .. } | Self::Stop(_) => fill.add(1, 0),
             Self::Frames { frames, .. } => fill.add(frames.len(), frames.iter().map(Bytes::len).sum()),
             Self::Requests { requests, local, .. } => fill.add(requests.len() + local.len(), 0),
         }

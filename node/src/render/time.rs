@@ -8,6 +8,11 @@ pub(crate) fn clock(at_ms: u64, now_ms: u64) -> String {
     if day == now_ms / 1_000 / DAY { time } else { format!("{} {time}", date(day)) }
 }
 
+/// `10:42:07.123` today, else `2026-11-21 10:42:07.123`: where an order within a second matters.
+pub(crate) fn moment(at_ms: u64, now_ms: u64) -> String {
+    format!("{}.{:03}", clock(at_ms, now_ms), at_ms % 1_000)
+}
+
 /// `2026-11-21 10:42:07 UTC`.
 pub(crate) fn stamp(at_ms: u64) -> String {
     let seconds = at_ms / 1_000;
@@ -56,6 +61,7 @@ mod tests {
         let at = 1_800_000_000_000;
         assert_eq!(clock(at, at + 1_000), "08:00:00");
         assert_eq!(clock(at, at + 86_400_000), "2027-01-15 08:00:00");
+        assert_eq!(moment(at + 7, at + 1_000), "08:00:00.007");
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     pub(crate) mapped: Option<SocketAddr>,
     pub(crate) rtt: Option<Duration>,
-    answered_at: Option<Monotonic>,
+    pub(crate) answered_at: Option<Monotonic>,
 }
 
 /// Asking everyone, until all have answered or the ladder ends.

@@ -7,7 +7,7 @@ use super::candidate::{Candidate, CandidateKind};
 use super::check::{Check, Pair};
 use super::gather::{Gathering, MappingLife};
 use super::nat::Nat;
-use crate::time::UnixMs;
+use crate::time::{Monotonic, UnixMs};
 
 /// This node's own place in the network.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct ServerView {
     pub mapped: Option<SocketAddr>,
     /// Its round trip, microseconds.
     pub rtt_us: Option<u64>,
+    /// When it answered last.
+    pub answered_at: Option<Monotonic>,
 }
 
 /// The last attempt at a direct link with a peer.
@@ -88,6 +90,7 @@ impl NetworkView {
             addr: server.addr,
             mapped: server.mapped,
             rtt_us: server.rtt.map(micros),
+            answered_at: server.answered_at,
         });
         Self {
             candidates: gathering.candidates(),

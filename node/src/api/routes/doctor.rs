@@ -5,6 +5,7 @@ use axum::extract::State;
 use peerloom_proto::endpoint::UplinkStatus;
 use peerloom_proto::limits::CLOCK_SKEW_MAX;
 
+use super::network::{nat, udp_word};
 use crate::api::Api;
 use crate::api::shapes::{CheckLevel, DoctorCheck, DoctorShape};
 use crate::daemon::Daemon;
@@ -12,25 +13,26 @@ use crate::failure::{ErrorDocument, SCHEMA_VERSION, chain};
 use crate::mesh::Mesh;
 use crate::views::{InboxQuery, MeshView};
 
-/// Checks every mesh: store, coordinator, clock, outbox, alarms.
+/// Checks every mesh: store, coordinator, clock, network, outbox, alarms.
 #[utoipa::path(get, path = "/v1/doctor", responses(
     (status = 200, body = DoctorShape), (status = "default", body = ErrorDocument)))]
 pub(in crate::api) async fn doctor(State(api): State<Api>) -> Json<DoctorShape> {
     let text = format!("{} (process {})", Daemon::VERSION, std::process::id());
     let mut checks = vec![check("version", CheckLevel::Ok, text, "")];
     for mesh in api.daemon.meshes() {
-        checks.extend(check_mesh(&mesh).await);
+        checks.extend(check_mesh(&mesh, &api).await);
     }
     let level = checks.iter().map(|check| check.level).max().unwrap_or(CheckLevel::Ok);
     Json(DoctorShape { schema_version: SCHEMA_VERSION, level, checks })
 }
 
-async fn check_mesh(mesh: &Mesh) -> Vec<DoctorCheck> {
+async fn check_mesh(mesh: &Mesh, api: &Api) -> Vec<DoctorCheck> {
     let view = mesh.view();
     vec![
         store(mesh).await,
         coordinator(mesh, &view),
         clock(mesh, &view),
+        network(mesh, api).await,
         outbox(mesh, &view),
         alarms(mesh, &view),
     ]
@@ -84,6 +86,23 @@ fn clock(mesh: &Mesh, view: &MeshView) -> DoctorCheck {
             "set this machine's clock: timedatectl set-ntp true",
         ),
         Some(skew) => check(name, CheckLevel::Ok, format!("{skew} ms off the coordinator's"), ""),
+    }
+}
+
+async fn network(mesh: &Mesh, api: &Api) -> DoctorCheck {
+    let name = format!("network {}", mesh.name());
+    if !api.daemon.config().direct {
+        return check(name, CheckLevel::Ok, "direct links are switched off", "");
+    }
+    match mesh.look(None).await {
+        Ok(look) if udp_word(&look.network) == "blocked" => check(
+            name,
+            CheckLevel::Warn,
+            "UDP does not get out: no STUN server answered; everything goes over the relay",
+            "let UDP out of this network, or live with the relay; peerloom netcheck shows what was asked",
+        ),
+        Ok(look) => check(name, CheckLevel::Ok, nat(look.network.nat).text, ""),
+        Err(error) => check(name, CheckLevel::Fail, chain(&error), "peerloom logs"),
     }
 }
 

@@ -77,17 +77,25 @@ pub(in crate::api) async fn ping(
     if target == mesh.member() {
         return Err(Failure::new(Kind::Usage, "to-self", "that is this node itself").next("peerloom peers"));
     }
-    let timeout = Duration::from_millis(timeout_ms.unwrap_or(TIMEOUT_MS).min(TIMEOUT_MS_MAX));
+    let timeout_ms = timeout_ms.unwrap_or(TIMEOUT_MS);
+    if timeout_ms > TIMEOUT_MS_MAX {
+        return Err(Failure::usage(format!("a ping waits {} s at most", TIMEOUT_MS_MAX / 1_000))
+            .next("name a shorter timeout, or repeat the ping"));
+    }
+    let timeout = Duration::from_millis(timeout_ms);
     uplink::settle(&mesh).await;
     let began = Instant::now();
     let mut samples: Vec<PingSample> = Vec::new();
     connect(&mesh, target).await?;
+    let mut upgrading = false;
     loop {
         samples.extend(ping_once(&mesh, target).await?);
-        let direct = samples.iter().any(|sample| sample.path == PathKind::Direct && sample.rtt_us.is_some());
+        let direct = samples.iter().any(is_direct);
         if direct || began.elapsed() >= timeout {
-            return present_ping(&mesh, &peer, target, &samples, began.elapsed());
+            let upgraded = (direct && upgrading).then(|| began.elapsed());
+            return present_ping(&mesh, &peer, target, &samples, upgraded);
         }
+        upgrading = true;
         tokio::time::sleep(PAUSE).await;
     }
 }
@@ -114,13 +122,17 @@ fn present_ping(
     asked: &str,
     target: PeerId,
     samples: &[PingSample],
-    elapsed: Duration,
+    upgraded: Option<Duration>,
 ) -> Result<Json<PingShape>, Failure> {
     let view = mesh.view();
     let status: Option<&PeerStatus> = view.peers.iter().find(|peer| peer.peer == target);
     let handle = status.map_or_else(|| asked.to_owned(), |peer| peer.handle.to_string());
     if samples.iter().all(|sample| sample.rtt_us.is_none()) {
-        let why = if status.is_some_and(|peer| peer.online) { "it does not answer" } else { "it is away" };
+        let why = match status {
+            Some(PeerStatus { path: None, .. }) | None => "the coordinator is not connected",
+            Some(PeerStatus { online: true, .. }) => "it does not answer",
+            Some(PeerStatus { online: false, .. }) => "it is away",
+        };
         return Err(Failure::new(
             Kind::Unreachable,
             "peer-unreachable",
@@ -128,18 +140,20 @@ fn present_ping(
         )
         .next("peerloom peers; mail for it is queued and not lost"));
     }
-    let direct = samples.iter().any(|sample| sample.path == PathKind::Direct && sample.rtt_us.is_some());
-    let began_direct = samples.first().is_some_and(|sample| sample.path == PathKind::Direct);
+    let direct = samples.iter().any(is_direct);
     Ok(Json(PingShape {
         schema_version: SCHEMA_VERSION,
         peer: handle,
         samples: samples.iter().map(sample).collect(),
         direct,
-        why_not_direct: if direct { None } else { status.and_then(|peer| peer.why_not_direct.clone()) },
-        upgraded_after_ms: (direct && !began_direct)
-            .then(|| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)),
+        why_not_direct: if direct { None } else { status.and_then(present::why_not_direct) },
+        upgraded_after_ms: upgraded.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
         remote: if direct { status.and_then(|peer| peer.remote.clone()) } else { None },
     }))
+}
+
+fn is_direct(sample: &PingSample) -> bool {
+    sample.path == PathKind::Direct && sample.rtt_us.is_some()
 }
 
 fn sample(sample: &PingSample) -> SampleShape {

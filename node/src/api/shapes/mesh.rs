@@ -100,6 +100,9 @@ pub struct CoordinatorShape {
     /// Why it is offline.
     #[serde(default)]
     pub why: Option<String>,
+    /// Since when it is in this state.
+    #[serde(default)]
+    pub since_ms: Option<u64>,
     /// Its clock minus this one's, at the last welcome.
     #[serde(default)]
     pub skew_ms: Option<i64>,
@@ -134,14 +137,22 @@ pub struct PeerShape {
     pub kind: String,
     /// Whether it is there.
     pub online: bool,
+    /// `online` when the coordinator or a direct link says that it is there, `away` when the
+    /// coordinator says that it is not, `unknown` when nobody can say.
+    #[serde(default)]
+    pub presence: String,
     /// `idle`, `working` or `dnd`.
     pub status: String,
     /// `direct`, `relay` or `none`.
     pub path: String,
     /// `quic`, `websocket` or none.
     pub transport: Option<String>,
-    /// Round trip of a direct link.
+    /// Round trip on this path: of a direct link the one of the last second, of the relay that of the
+    /// last ping.
     pub rtt_ms: Option<f64>,
+    /// When that ping was.
+    #[serde(default)]
+    pub rtt_at_ms: Option<u64>,
     /// Groups it is in.
     pub groups: Vec<String>,
     /// What it says of itself.
@@ -149,10 +160,10 @@ pub struct PeerShape {
     /// The other end of a direct link.
     #[serde(default)]
     pub remote: Option<String>,
-    /// Since when the path is this one.
+    /// Since when the path is this one; none if it never changed since the node started.
     #[serde(default)]
     pub since_ms: Option<u64>,
-    /// Why the path is not direct.
+    /// Why the path is not direct; none if it is.
     #[serde(default)]
     pub why_not_direct: Option<String>,
 }
@@ -181,7 +192,7 @@ pub struct PingShape {
     pub direct: bool,
     /// Why none was.
     pub why_not_direct: Option<String>,
-    /// From the first sample to the direct one.
+    /// From the first sample to the direct one; none if the peer was reached directly from the start.
     #[serde(default)]
     pub upgraded_after_ms: Option<u64>,
     /// The other end of the direct link.

@@ -60,6 +60,7 @@ fn a_running_node_has_every_documented_field() {
             role: Some("admin".to_owned()),
         }),
         coordinator: Some(CoordinatorShape {
+            since_ms: None,
             origin: "https://mesh.example".to_owned(),
             state: "connected".to_owned(),
             why: None,
@@ -94,6 +95,8 @@ fn a_running_node_has_every_documented_field() {
 #[test]
 fn a_peer_has_every_documented_field_even_when_away() {
     let peer = PeerShape {
+        presence: "away".to_owned(),
+        rtt_at_ms: None,
         handle: "build".to_owned(),
         key: "ab".repeat(32),
         kind: "member".to_owned(),
@@ -117,6 +120,9 @@ fn a_peer_has_every_documented_field_even_when_away() {
             "peers.0.key",
             "peers.0.kind",
             "peers.0.online",
+            "peers.0.presence",
+            "peers.0.since_ms",
+            "peers.0.why_not_direct",
             "peers.0.status",
             "peers.0.path",
             "peers.0.transport",
