@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::{fs, io};
 
+use peerloom_proto::Handle;
+use peerloom_proto::paths::{NoPathPolicy, PathPolicies, PathPolicy};
+
 use crate::home::{Home, HomeError};
 
 /// What was typed or written, every field optional. Lives only until [`Config::resolve`].
@@ -18,6 +21,11 @@ pub struct RawConfig {
     pub direct: Option<bool>,
     /// See [`Config::allow_loopback`].
     pub allow_loopback: Option<bool>,
+    /// The part of [`Config::paths`] for everyone.
+    pub path: Option<String>,
+    /// The part of [`Config::paths`] for single members, by handle.
+    #[serde(default)]
+    pub paths: BTreeMap<String, String>,
     /// See [`Config::udp_port`].
     pub udp_port: Option<u16>,
     /// See [`Config::ca_file`].
@@ -34,6 +42,9 @@ pub struct Config {
     /// Whether loopback addresses are offered for direct links although the coordinator is not on
     /// one. With a coordinator on a loopback address they always are.
     pub allow_loopback: bool,
+    /// Which ways messages may take, in every mesh: `path` for everyone, and the table `[paths]` of the
+    /// file for single members.
+    pub paths: PathPolicies,
     /// UDP port of direct links of the first mesh; each further mesh takes the next one up. 0 lets
     /// the system choose.
     pub udp_port: u16,
@@ -56,7 +67,7 @@ pub struct Setting {
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 5] = [
+pub const SETTINGS: [Setting; 6] = [
     Setting {
         name: "log",
         variable: "PEERLOOM_LOG",
@@ -74,6 +85,12 @@ pub const SETTINGS: [Setting; 5] = [
         variable: "PEERLOOM_ALLOW_LOOPBACK",
         default: "false",
         says: "whether loopback addresses are offered although the coordinator is elsewhere",
+    },
+    Setting {
+        name: "path",
+        variable: "PEERLOOM_PATH",
+        default: "prefer-direct",
+        says: "which way messages take: prefer-direct, direct-only or relay-only; for one peer: build = \"relay-only\" under [paths] in config.toml",
     },
     Setting {
         name: "udp_port",
@@ -110,6 +127,16 @@ pub enum ConfigError {
         path: PathBuf,
         /// Where and why.
         source: Box<toml::de::Error>,
+    },
+    /// What stands for a path, or for whose it is, means nothing.
+    #[error("{setting} = {value:?}: {why}")]
+    Path {
+        /// `path`, or `paths.HANDLE`.
+        setting: String,
+        /// What it says.
+        value: String,
+        /// What it should be.
+        why: String,
     },
     /// A value is out of its range.
     #[error("{variable} is {value:?}; {says}")]
@@ -167,12 +194,14 @@ impl Config {
     /// Order: flag, environment, the home's `config.toml`, default.
     pub fn resolve(flags: RawConfig, env: &Env, home: &Home) -> Result<Self, ConfigError> {
         let file = RawConfig::read(home)?;
-        let [log, direct, allow_loopback, udp_port, ca_file] = &SETTINGS;
+        let [log, direct, allow_loopback, path, udp_port, ca_file] = &SETTINGS;
+        let everyone: String = pick(flags.path, env, file.path, path)?;
         let ca_file: PathBuf = pick(flags.ca_file, env, file.ca_file, ca_file)?;
         Ok(Self {
             log: pick(flags.log, env, file.log, log)?,
             direct: pick(flags.direct, env, file.direct, direct)?,
             allow_loopback: pick(flags.allow_loopback, env, file.allow_loopback, allow_loopback)?,
+            paths: PathPolicies { everyone: policy("path", everyone)?, named: named(file.paths)? },
             udp_port: pick(flags.udp_port, env, file.udp_port, udp_port)?,
             ca_file: Some(ca_file).filter(|path| !path.as_os_str().is_empty()),
         })
@@ -190,6 +219,26 @@ impl RawConfig {
             Err(source) => Err(ConfigError::Unreadable { path, source }),
         }
     }
+}
+
+fn named(lines: BTreeMap<String, String>) -> Result<BTreeMap<Handle, PathPolicy>, ConfigError> {
+    let read = |(handle, value): (String, String)| {
+        let setting = format!("paths.{handle}");
+        match Handle::parse(&handle) {
+            Ok(handle) => Ok((handle, policy(&setting, value)?)),
+            Err(error) => Err(ConfigError::Path { setting, value, why: error.to_string() }),
+        }
+    };
+    lines.into_iter().map(read).collect()
+}
+
+fn policy(setting: &str, value: String) -> Result<PathPolicy, ConfigError> {
+    let wrong = |error: NoPathPolicy, value| ConfigError::Path {
+        setting: setting.to_owned(),
+        value,
+        why: error.to_string(),
+    };
+    value.parse().map_err(|error| wrong(error, value))
 }
 
 fn pick<T: FromStr>(
@@ -234,6 +283,7 @@ mod tests {
             log: "flag".to_owned(),
             direct: false,
             allow_loopback: false,
+            paths: PathPolicies::default(),
             udp_port: 8,
             ca_file: None,
         };
@@ -245,6 +295,26 @@ mod tests {
         let (_dir, home) = home_with("drect = true\n");
         let error = Config::resolve(RawConfig::default(), &Env::default(), &home).unwrap_err();
         assert!(error.to_string().contains("drect"), "{error}");
+    }
+
+    #[test]
+    fn a_path_is_set_for_everyone_and_for_single_peers_and_nonsense_is_named() {
+        let (_dir, home) = home_with("path = 'relay-only'\n[paths]\nbuild = 'direct-only'\n");
+        let paths = Config::resolve(RawConfig::default(), &Env::default(), &home).unwrap().paths;
+        let build = Handle::parse("build").unwrap();
+        assert_eq!((paths.everyone, paths.named[&build]), (PathPolicy::RelayOnly, PathPolicy::DirectOnly));
+
+        for (text, complaint) in [
+            (
+                "build = 'direct'",
+                "paths.build = \"direct\": a path is prefer-direct, direct-only or relay-only",
+            ),
+            ("'Build' = 'relay-only'", "found 'B'"),
+        ] {
+            let (_dir, home) = home_with(&format!("[paths]\n{text}\n"));
+            let error = Config::resolve(RawConfig::default(), &Env::default(), &home).unwrap_err();
+            assert!(error.to_string().contains(complaint), "{error}");
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ use crate::identity::Origin;
 use crate::key::IdentityKey;
 use crate::keyring::Keyring;
 use crate::links::Links;
+use crate::paths::PathPolicies;
 use crate::peer::Peers;
 use crate::ping::Pings;
 use crate::receive::Inbox;
@@ -84,6 +85,8 @@ pub struct Settings {
     pub floor: UnixMs,
     /// How far the coordinator's store had got when it last answered for something.
     pub coordinator_mark: Option<StoreMark>,
+    /// Which ways messages may take, by the configuration.
+    pub policies: PathPolicies,
     /// Where this node reaches its coordinator.
     pub origin: Origin,
     /// Random at process start.
@@ -103,6 +106,7 @@ pub struct Endpoint {
     pub(crate) peers: Peers,
     pub(crate) uplink: Uplink,
     pub(crate) links: Links,
+    pub(crate) policies: PathPolicies,
     pub(crate) chain: Chain,
     pub(crate) delivery: Delivery,
     pub(crate) sends: Sends,
@@ -181,6 +185,7 @@ impl Endpoint {
             peers,
             uplink: Uplink::new(now.monotonic, settings.coordinator_mark),
             links: Links::default(),
+            policies: settings.policies,
             chain: Chain::new(settings.on_hold),
             delivery,
             sends: Sends::new(settings.next_outbox_row),

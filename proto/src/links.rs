@@ -50,6 +50,8 @@ pub(crate) struct Links {
     /// When the last link ended.
     ended_at: Monotonic,
     rests: BTreeMap<PeerId, Rest>,
+    /// Who has mail waiting here for a link, since no other way is allowed.
+    awaited: BTreeSet<PeerId>,
     /// Whose link was lost while it was in use, and until when it is made again.
     lost: BTreeMap<PeerId, Monotonic>,
     opened: BTreeMap<LinkId, Opened>,
@@ -127,6 +129,11 @@ impl Links {
     /// Whether a socket for this peer is in the making.
     fn is_under_way(&self, peer: &PeerId) -> bool {
         self.attempts.contains_key(peer) || self.opened.values().any(|opened| opened.peer == *peer)
+    }
+
+    /// Routing names them anew each time.
+    pub(crate) fn forget_awaited(&mut self) {
+        self.awaited.clear();
     }
 
     fn rests(&self, peer: &PeerId, now: Monotonic) -> bool {

@@ -6,12 +6,15 @@
 //! 3. `check`      both sides ask each other's addresses, and answer; what answers is proven
 //! 4. `birthday`   where one NAT gives every destination another port, ports are guessed
 //! 5. `selection`  the best path is dialled
+//!
+//! `policy` is what the node's owner wants of all this, peer by peer.
 
 mod birthday;
 mod candidate;
 mod check;
 mod gather;
 mod nat;
+mod policy;
 mod selection;
 mod view;
 
@@ -26,6 +29,7 @@ pub(crate) use check::{Check, Choice};
 pub(crate) use gather::Gathering;
 pub use gather::MappingLife;
 pub use nat::{Mapping, Nat, Ports};
+pub use policy::{NoPathPolicy, PathPolicies, PathPolicy};
 pub(crate) use selection::Rank;
 pub use view::{CandidateState, CandidateView, ChecksView, NetworkView, ServerView};
 

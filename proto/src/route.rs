@@ -4,6 +4,7 @@
 use crate::delivery::{Next, Via};
 use crate::endpoint::{Endpoint, Output, PathKind, Row};
 use crate::id::PeerId;
+use crate::paths::PathPolicy;
 use crate::time::Now;
 use crate::wire::{OnLink, ToCoordinator};
 
@@ -14,6 +15,7 @@ impl Endpoint {
         if self.uplink.clock_jumped(now) {
             return;
         }
+        self.links.forget_awaited();
         self.suspect_silent(now);
         self.copy_late(now);
         for peer in self.delivery.waiting() {
@@ -21,7 +23,8 @@ impl Endpoint {
         }
     }
 
-    /// The path that would carry an envelope to `peer` now: direct if one is proven and answers, else the relay.
+    /// The path that would carry an envelope to `peer` now: direct if one is proven and answers, else
+    /// the relay. What the policy says of messages is not asked: signals and receipts may take it.
     pub(crate) fn way_to(&self, peer: &PeerId) -> Option<Via> {
         match self.peers.get(peer).and_then(|peer| peer.link) {
             Some(link) if self.links.is_suspect(link) && self.uplink.is_ready() => Some(Via::Uplink),
@@ -33,6 +36,9 @@ impl Endpoint {
 
     fn route_to(&mut self, now: Now, peer: PeerId) {
         let Some(via) = self.way_to(&peer) else { return };
+        if via == Via::Uplink && !self.may_relay(&peer) {
+            return self.await_direct(now, peer);
+        }
         let paused = self.peers.get(&peer).and_then(|peer| peer.paused_until);
         let paused = paused.is_some_and(|until| until > now.monotonic);
         if paused || (via == Via::Uplink && self.relay_paused(now, &peer)) {
@@ -75,10 +81,24 @@ impl Endpoint {
     /// Copies rows to the relay that a direct link's peer, though it speaks, has not answered.
     fn copy_late(&mut self, now: Now) {
         if self.uplink.is_ready() {
-            for envelope in self.delivery.late(now.monotonic) {
+            for (to, envelope) in self.delivery.late(now.monotonic) {
+                if !self.may_relay(&to) {
+                    continue;
+                }
                 self.out(Output::SendUplink(ToCoordinator::Put { envelope }.encode()));
             }
         }
+    }
+
+    /// Which ways messages to a peer may take.
+    pub(crate) fn path_policy(&self, peer: &PeerId) -> PathPolicy {
+        let member = self.roster.member(peer);
+        member.map_or(self.policies.everyone, |member| self.policies.of(&member.handle))
+    }
+
+    /// Whether the coordinator may carry messages to a peer.
+    pub(crate) fn may_relay(&self, peer: &PeerId) -> bool {
+        self.path_policy(peer) != PathPolicy::DirectOnly
     }
 
     fn relay_paused(&self, now: Now, peer: &PeerId) -> bool {

@@ -2,7 +2,7 @@
 //! order, and every word said about it is true.
 
 use peerloom_tests::wait::{SOON, until};
-use peerloom_tests::{CoordinatorPlan, Mesh, Plan};
+use peerloom_tests::{CoordinatorPlan, Mesh, Node, Plan};
 use serde_json::{Value, json};
 
 #[test]
@@ -100,6 +100,20 @@ fn a_relay_only_node_stays_on_the_relay_and_says_why() {
     let samples = ping["samples"].as_array().expect("a list");
     assert!(!samples.is_empty() && samples.iter().all(|sample| sample["path"] == "relay"), "{ping}");
     mesh.node("build").await_texts(&["0", "1", "2", "3", "4"]);
+}
+
+#[test]
+fn a_node_whose_configuration_says_relay_only_neither_offers_nor_takes_a_direct_path() {
+    let mesh = Plan::of(&["laptop", "build"]).setting("laptop", "PEERLOOM_PATH", "relay-only").start();
+    let (laptop, build) = (mesh.node("laptop"), mesh.node("build"));
+    for n in 0..3 {
+        assert_eq!(laptop.send("build", &n.to_string())["path"], "relay");
+        assert_eq!(build.send("laptop", &n.to_string())["path"], "relay");
+    }
+    let why =
+        |node: &Node, peer: &str| node.json(&["ping", peer, "--timeout", "1s"])["why_not_direct"].clone();
+    assert_eq!(why(laptop, "build"), "the configuration here keeps this peer on the relay");
+    assert_eq!(why(build, "laptop"), "the peer makes no direct links");
 }
 
 #[test]

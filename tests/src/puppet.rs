@@ -15,6 +15,7 @@ use peerloom_node::store::{Loaded, Store};
 use peerloom_proto::endpoint::{
     Endpoint, Event, Input, LinkId, OpenedLink, Output, PathKind, SeenRow, Settings, UplinkStatus, Write,
 };
+use peerloom_proto::paths::PathPolicies;
 use peerloom_proto::wire::{OnLink, ToNode};
 use peerloom_proto::{BindTransport, InstanceId, MessageId, PeerId, Roster, UnverifiedEnvelope, WireEntry};
 use peerloom_transports::{
@@ -495,6 +496,7 @@ fn settings(info: &MeshInfo, loaded: Loaded) -> Settings {
         fp_secret: loaded.fp_secret,
         floor: loaded.floor,
         coordinator_mark: loaded.coordinator_mark,
+        policies: PathPolicies::default(),
         origin: info.origin.clone(),
         instance: InstanceId(random()),
         seed: random(),

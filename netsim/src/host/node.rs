@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use peerloom_proto::endpoint::{Endpoint, Input, Request, Settings, Token, Write};
+use peerloom_proto::paths::PathPolicies;
 use peerloom_proto::{
     CertHash, ConnId, Generation, Head, IdentityKey, InstanceId, Now, PeerId, Roster, UnixMs, WireEntry,
 };
@@ -294,6 +295,7 @@ impl World {
             fp_secret: own("fingerprints"),
             floor: if self.is_planted(Mutant::ForgetsFloor) { UnixMs(0) } else { it.disk.floor() },
             coordinator_mark: it.disk.coordinator_mark.filter(|_| !self.is_planted(Mutant::ForgetsMark)),
+            policies: PathPolicies::default(),
             origin: self.mesh.origin.clone(),
             instance: InstanceId(*instance.first_chunk().expect("a hash has sixteen bytes")),
             seed: own(&format!("entropy {} {reopened}", it.life)),

@@ -1,6 +1,7 @@
 //! From keys and rows to the machine's settings.
 
 use peerloom_proto::endpoint::Settings;
+use peerloom_proto::paths::PathPolicies;
 use peerloom_proto::{IdentityKey, InstanceId, MeshId, Origin, PeerId, Roster, UnixMs, WireEntry};
 
 use crate::daemon::StartError;
@@ -14,6 +15,7 @@ pub(super) struct Identity {
     mesh: MeshId,
     member: IdentityKey,
     owner: Option<IdentityKey>,
+    policies: PathPolicies,
     origin: Origin,
     instance: InstanceId,
 }
@@ -26,12 +28,13 @@ pub(super) struct Rebuilt {
 }
 
 impl Identity {
-    pub(super) fn read(info: &MeshInfo) -> Result<Self, StartError> {
+    pub(super) fn read(info: &MeshInfo, policies: PathPolicies) -> Result<Self, StartError> {
         let owner = info.owner_key_file();
         Ok(Self {
             mesh: info.id,
             member: keystore::read_key(&info.member_key_file())?,
             owner: if owner.exists() { Some(keystore::read_key(&owner)?) } else { None },
+            policies,
             origin: info.origin.clone(),
             instance: InstanceId(*random()),
         })
@@ -63,6 +66,7 @@ impl Identity {
             fp_secret: loaded.fp_secret,
             floor: loaded.floor,
             coordinator_mark: loaded.coordinator_mark,
+            policies: self.policies.clone(),
             origin: self.origin.clone(),
             instance: self.instance,
             seed: *random(),

@@ -36,7 +36,7 @@ pub(super) async fn assemble(
     clock: Clock,
     port: u16,
 ) -> Result<(Engine, Mesh), StartError> {
-    let identity = Identity::read(&info)?;
+    let identity = Identity::read(&info, config.paths.clone())?;
     let member = identity.member();
     let path = info.store_file();
     let unusable = |source| StartError::Store { path: path.clone(), source };

@@ -173,10 +173,11 @@ impl From<ConfigError> for Failure {
         let text = chain(&error);
         match error {
             ConfigError::Home(error) => error.into(),
-            ConfigError::Unreadable { .. } | ConfigError::File { .. } | ConfigError::Value { .. } => {
-                Self::new(Kind::Usage, "config", text)
-                    .next("correct the setting, or remove it to use its default")
-            }
+            ConfigError::Unreadable { .. }
+            | ConfigError::File { .. }
+            | ConfigError::Path { .. }
+            | ConfigError::Value { .. } => Self::new(Kind::Usage, "config", text)
+                .next("correct the setting, or remove it to use its default"),
         }
     }
 }

@@ -10,6 +10,7 @@ use peerloom_proto::endpoint::{
     SentRow, Settings,
 };
 use peerloom_proto::limits::FRAME_BYTES_MAX;
+use peerloom_proto::paths::PathPolicies;
 use peerloom_proto::stun::StunMessage;
 use peerloom_proto::wire::{OnLink, SignedBytes, ToCoordinator, ToNode};
 use peerloom_proto::{
@@ -74,6 +75,7 @@ impl Bob {
             fp_secret: [2; 32],
             floor: UnixMs(0),
             coordinator_mark: None,
+            policies: PathPolicies::default(),
             origin: VECTORS.origin(),
             instance: InstanceId([3; 16]),
             seed: [4; 32],

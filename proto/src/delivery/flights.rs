@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Delivery, LATE, Stage, Via};
 use crate::endpoint::{PathKind, Row};
-use crate::id::{EnvHash, Kid};
+use crate::id::{EnvHash, Kid, PeerId};
 use crate::limits::CLOCK_SKEW_MAX;
 use crate::time::{Monotonic, UnixMs};
 
@@ -128,14 +128,18 @@ impl Delivery {
         rows.into_iter().filter_map(|row| self.copy(row)).collect()
     }
 
-    /// Rows on direct links that nobody has answered for [`LATE`], to be sent another way too; each
-    /// once.
-    pub(crate) fn late(&mut self, now: Monotonic) -> Vec<Bytes> {
+    /// Rows on direct links that nobody has answered for [`LATE`], and their recipients, to be sent
+    /// another way too; each once.
+    pub(crate) fn late(&mut self, now: Monotonic) -> Vec<(PeerId, Bytes)> {
         let before = now - LATE;
         let links = self.flights.iter().filter(|(via, _)| matches!(via, Via::Link(_)));
         let late = links.flat_map(|(_, rows)| rows.iter().take_while(|(since, _)| *since <= before));
         let rows: Vec<Row> = late.map(|(_, row)| *row).collect();
-        rows.into_iter().filter_map(|row| self.copy(row)).collect()
+        let copies = rows.into_iter().filter_map(|row| {
+            let to = self.rows.get(&row)?.to;
+            Some((to, self.copy(row)?))
+        });
+        copies.collect()
     }
 
     /// The uplink is gone, and perhaps the copies with it: each may be made once more.

@@ -43,6 +43,7 @@ impl Endpoint {
         let online = self.peers.is_online(&id) || bound.is_some();
         let path = match (bound, self.uplink.is_ready()) {
             (Some(_), _) => Some(PathKind::Direct),
+            (None, _) if !self.may_relay(&id) => None,
             (None, true) if online => Some(PathKind::Relay),
             (None, true) => Some(PathKind::Queue),
             (None, false) => None,

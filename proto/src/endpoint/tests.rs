@@ -9,6 +9,7 @@ mod membership;
 mod mesh;
 mod order;
 mod paths;
+mod policy;
 mod prekeys;
 mod punch;
 mod random;

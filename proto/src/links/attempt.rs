@@ -11,7 +11,9 @@ use super::birthday::can_help;
 use crate::endpoint::{Endpoint, Output};
 use crate::id::{CertHash, ConnId, PeerId};
 use crate::limits::{CANDIDATES_MAX, HANDSHAKE_TIMEOUT, LINKS_MAX};
-use crate::paths::{Candidate, Check, ChecksView, Choice, Nat, Rank, Reach, birthday_after, is_usable};
+use crate::paths::{
+    Candidate, Check, ChecksView, Choice, Nat, PathPolicy, Rank, Reach, birthday_after, is_usable,
+};
 use crate::signal::{Signal, conn_id};
 use crate::time::{Monotonic, Now, UnixMs};
 
@@ -148,6 +150,10 @@ impl Endpoint {
             self.why_not(peer, "direct links are switched off here");
             return;
         };
+        if self.path_policy(&peer) == PathPolicy::RelayOnly {
+            self.why_not(peer, "the configuration here keeps this peer on the relay");
+            return;
+        }
         let full = self.links.bound.len() + self.links.opened.len() >= LINKS_MAX;
         if full || self.links.is_under_way(&peer) || !self.uplink.is_ready() {
             return;
@@ -171,7 +177,8 @@ impl Endpoint {
         peer_cert: CertHash,
         theirs: &Reach,
     ) {
-        let Some(cert) = self.links.local else {
+        let local = self.links.local.filter(|_| self.path_policy(&from) != PathPolicy::RelayOnly);
+        let Some(cert) = local else {
             return self.signal_by_relay(now, from, &Signal::Decline { offer });
         };
         // Of two simultaneous offers the lower key's stands.

@@ -227,6 +227,9 @@ impl Endpoint {
     }
 
     fn copy_to_relay(&mut self, link: LinkId) {
+        if self.links.bound(link).is_some_and(|bound| !self.may_relay(&bound.peer)) {
+            return;
+        }
         for envelope in self.delivery.copies_of(Via::Link(link)) {
             self.out(Output::SendUplink(ToCoordinator::Put { envelope }.encode()));
         }
@@ -296,7 +299,26 @@ impl Endpoint {
         }
         let idle = |peer: &&PeerId| self.peers.is_online(peer) && !self.links.is_under_way(peer);
         let rest = |peer: &PeerId| self.links.rests.get(peer).map(|rest| rest.until).unwrap_or_default();
-        self.links.lost.keys().filter(idle).map(rest).min()
+        self.links.lost.keys().chain(&self.links.awaited).filter(idle).map(rest).min()
+    }
+
+    /// Mail for a peer waits for a link: one is tried, and again after a rest, as long as the peer is
+    /// there.
+    pub(crate) fn await_direct(&mut self, now: Now, peer: PeerId) {
+        let linked = self.peers.get(&peer).is_some_and(|peer| peer.link.is_some());
+        if self.peers.is_online(&peer) && !linked {
+            self.links.awaited.insert(peer);
+            self.connect_at_rest(now, peer);
+        }
+    }
+
+    fn connect_at_rest(&mut self, now: Now, peer: PeerId) {
+        let waits = self.links.is_under_way(&peer) || self.links.rests(&peer, now.monotonic);
+        self.connect_soon(now, peer);
+        // What cannot begin now is not asked again at once.
+        if !waits && !self.links.is_under_way(&peer) {
+            self.links.failed(peer, now.monotonic);
+        }
     }
 
     pub(super) fn bound_timeout(&mut self, now: Now) {
@@ -315,14 +337,7 @@ impl Endpoint {
         renewed.into_iter().for_each(|peer| self.connect(now, peer));
         self.links.lost.retain(|_, until| *until > now.monotonic);
         let lost: Vec<PeerId> = self.links.lost.keys().copied().collect();
-        for peer in lost {
-            let waits = self.links.is_under_way(&peer) || self.links.rests(&peer, now.monotonic);
-            self.connect_soon(now, peer);
-            // What cannot begin now is not asked again at once.
-            if !waits && !self.links.is_under_way(&peer) {
-                self.links.failed(peer, now.monotonic);
-            }
-        }
+        lost.into_iter().for_each(|peer| self.connect_at_rest(now, peer));
     }
 }
 

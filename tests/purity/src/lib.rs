@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use peerloom_proto::endpoint::{Endpoint, Input, Request, Send, Settings};
+use peerloom_proto::paths::PathPolicies;
 use peerloom_proto::{
     BoxSecretKey, Generation, GenesisParams, Handle, IdentityKey, InstanceId, Message, NewMember, Now, Origin,
     Policy, Priority, Role, Roster, UnixMs, WireEntry,
@@ -52,6 +53,7 @@ pub extern "C" fn drive(seed: u8) -> u32 {
         fp_secret: [seed; 32],
         floor: UnixMs(0),
         coordinator_mark: None,
+        policies: PathPolicies::default(),
         origin,
         instance: InstanceId([seed; 16]),
         seed: [seed; 32],

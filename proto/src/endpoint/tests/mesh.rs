@@ -7,6 +7,7 @@ use crate::endpoint::Settings;
 use crate::id::{CertHash, Generation, InstanceId};
 use crate::identity::Origin;
 use crate::key::{BoxSecretKey, IdentityKey};
+use crate::paths::PathPolicies;
 use crate::roster::{GenesisParams, NewMember, Policy, Role, Roster, WireEntry};
 use crate::time::UnixMs;
 
@@ -56,6 +57,7 @@ pub(super) fn settings(place: u8, life: u8, disk: &Disk) -> Settings {
         fp_secret: [place + 1; 32],
         floor: disk.floor(),
         coordinator_mark: disk.coordinator_mark,
+        policies: PathPolicies::default(),
         origin: origin(),
         instance: InstanceId([life; 16]),
         seed,
