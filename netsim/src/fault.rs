@@ -61,7 +61,9 @@ impl World {
             | Fault::ClockJump { who, .. }
             | Fault::DiskFull { who, .. } => [draw(*who), Place::Coordinator],
             Fault::Partition { from, to, .. } => [draw(*from), draw(*to)],
-            Fault::Revoke { by, target, .. } => [Place::Node(*by), Place::Node(*target)],
+            Fault::Join { by, target, .. } | Fault::Revoke { by, target, .. } => {
+                [Place::Node(*by), Place::Node(*target)]
+            }
             Fault::CutLinks { .. }
             | Fault::NoDirect { .. }
             | Fault::RestoreBackup { .. }
@@ -136,10 +138,13 @@ impl World {
             Fault::Evil { .. } if begins => self.evil_begins(number),
             // One without an end ends with the run.
             Fault::Evil { for_s, .. } => drop(for_s.map(|_| self.evil.end(number))),
+            Fault::Join { by, target, .. } if begins => {
+                self.queue.after(Duration::ZERO, Event::Invites { by, node: target });
+            }
             Fault::Revoke { by, target, .. } if begins => {
                 self.queue.after(Duration::ZERO, Event::Revokes { by, target });
             }
-            Fault::Revoke { .. } => {}
+            Fault::Join { .. } | Fault::Revoke { .. } => {}
         }
     }
 

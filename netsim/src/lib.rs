@@ -21,6 +21,7 @@ mod forge;
 mod host;
 mod hostile;
 mod internet;
+mod joiner;
 mod link;
 mod mesh;
 mod nat;

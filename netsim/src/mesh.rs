@@ -1,6 +1,7 @@
 //! The mesh a world begins with: an owner, a coordinator, node 0 as admin by the owner, the others as
-//! members by node 0. All keys follow from the seed.
+//! members by node 0, but for those that join later. All keys follow from the seed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,7 +35,7 @@ pub(crate) fn first_prekey(seed: u64, node: usize) -> HeldPrekey {
 }
 
 impl Mesh {
-    pub(crate) fn found(seed: u64, nodes: usize) -> Self {
+    pub(crate) fn found(seed: u64, nodes: usize, strangers: &BTreeSet<usize>) -> Self {
         let key = |name: &str| IdentityKey::from_seed(&seed_for(seed, name, "key"));
         let (owner, coordinator) = (key("owner"), key("coordinator"));
         let origin: Origin = "http://127.0.0.1:7700".parse().expect("an origin");
@@ -50,7 +51,7 @@ impl Mesh {
         let mut roster = Roster::begin(&genesis).expect("a sound genesis");
         let mut entries = vec![Bytes::from(genesis.encode())];
         let admin = node_key(seed, 0);
-        for node in 0..nodes {
+        for node in (0..nodes).filter(|node| !strangers.contains(node)) {
             let (author, role) = if node == 0 { (&owner, Role::Admin) } else { (&admin, Role::Member) };
             let new = NewMember {
                 id: node_key(seed, node).id(),

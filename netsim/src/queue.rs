@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use peerloom_coordinator::hub::{Answer, Query, ReadId};
+use peerloom_coordinator::hub::{Answer, HttpReply, HttpRequest, Query, ReadId};
 use peerloom_proto::endpoint::Input;
 use peerloom_proto::{CertHash, ConnId};
 
@@ -73,6 +73,16 @@ pub(crate) enum Event {
     EvilSays { stream: StreamId, frame: Bytes },
     /// A hostile member does what it does next.
     HostileActs { hostile: usize },
+    /// A node's invite for a stranger is made, or tried again.
+    Invites { by: usize, node: usize },
+    /// A stranger asks the coordinator for what it needs next.
+    JoinerAsks { node: usize },
+    /// Its request reaches the coordinator.
+    HubAsked { token: u64, request: HttpRequest },
+    /// The answer reaches the stranger.
+    JoinerHears { token: u64, reply: HttpReply },
+    /// No answer will come any more.
+    JoinerWaits { node: usize, token: u64 },
     /// A node's revocation of another is asked for, or tried again.
     Revokes { by: usize, target: usize },
 }

@@ -9,6 +9,7 @@ mod link;
 mod list;
 mod nat;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
@@ -197,6 +198,15 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// Nodes that are no members when the world begins.
+    pub(crate) fn strangers(&self) -> BTreeSet<usize> {
+        let joins = self.faults.iter().filter_map(|fault| {
+            let Fault::Join { target, .. } = fault else { return None };
+            Some(*target)
+        });
+        joins.collect()
+    }
+
     fn check(&self) -> Result<(), String> {
         self.topology.check()?;
         let nodes = self.topology.nodes;
@@ -249,6 +259,9 @@ impl Scenario {
             {
                 return Err(format!("fault {}: no NAT stands there; name one in topology.nat", number + 1));
             }
+        }
+        if self.strangers().contains(&0) {
+            return Err("node 0 founds the mesh and cannot join it".to_owned());
         }
         match self.sweep {
             Some(Sweep { who: Who::Any, .. }) => Err("a sweep names its host".to_owned()),

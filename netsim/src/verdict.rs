@@ -38,6 +38,8 @@ pub(crate) struct Tally {
     pub(crate) packets: Packets,
     /// Pairs of nodes that had a direct link: when the first, and what their NATs owe them.
     pub(crate) met: BTreeMap<(usize, usize), (Duration, Owed)>,
+    /// Strangers that became members.
+    pub(crate) joined: u64,
     /// Coordinators that another took the store over from.
     pub(crate) fenced: u64,
     /// Log entries that the coordinator had lost and nodes gave back.
@@ -84,6 +86,7 @@ pub(crate) struct Verdict {
     pub(crate) faults: BTreeMap<&'static str, u64>,
     pub(crate) crashes: u64,
     pub(crate) store_failures: u64,
+    pub(crate) joined: u64,
     pub(crate) fenced: u64,
     pub(crate) log_regained: u64,
     pub(crate) marks_lost: u64,
@@ -134,6 +137,7 @@ impl Verdict {
             faults: tally.faults,
             crashes: tally.crashes,
             store_failures: tally.store_failures,
+            joined: tally.joined,
             fenced: tally.fenced,
             log_regained: tally.log_regained,
             marks_lost: tally.marks_lost,
@@ -234,6 +238,7 @@ impl Verdict {
             ("failed commits", self.store_failures, expect.store_failures_min),
             ("pairs by birthday", self.pairs_by_birthday, expect.pairs_by_birthday_min),
             ("pairs with a direct link", self.pairs_met, expect.pairs_met_min),
+            ("strangers that joined", self.joined, expect.joined_min),
             ("coordinators fenced off", self.fenced, expect.fenced_min),
             ("log entries given back", self.log_regained, expect.log_regained_min),
             ("hellos that knew more", self.marks_lost, expect.marks_lost_min),
@@ -306,6 +311,9 @@ impl fmt::Display for Verdict {
             self.crashes,
             self.store_failures,
         )?;
+        if self.joined > 0 {
+            writeln!(f, "members    {} joined", self.joined)?;
+        }
         if self.fenced + self.log_regained + self.marks_lost > 0 {
             let Self { fenced, log_regained, marks_lost, .. } = self;
             writeln!(

@@ -31,7 +31,8 @@ impl World {
     fn draw_messages(&mut self) {
         let workload = self.scenario.workload.clone();
         let mut chance = Chance::new(self.seed, "workload", "messages");
-        let everybody: Vec<usize> = (0..self.nodes.len()).collect();
+        let strangers = self.scenario.strangers();
+        let everybody: Vec<usize> = (0..self.nodes.len()).filter(|node| !strangers.contains(node)).collect();
         let senders = workload.senders.unwrap_or_else(|| everybody.clone());
         let recipients = workload.recipients.unwrap_or(everybody);
         let until = workload.until_s.unwrap_or(self.scenario.duration_s).duration();

@@ -17,6 +17,7 @@ use crate::fault::Turn;
 use crate::host::{Evidence, HubHost, Node};
 use crate::hostile::Hostile;
 use crate::internet::{Internet, Travelling};
+use crate::joiner::Joiner;
 use crate::mesh::{Mesh, first_prekey, node_key};
 use crate::model::{Fact, History, Planned};
 use crate::mutant::Mutant;
@@ -68,6 +69,8 @@ pub(crate) struct World {
     pub(crate) coordinator: HubHost,
     pub(crate) evil: Evil,
     pub(crate) hostiles: Vec<Hostile>,
+    /// Strangers with an invite, by the node that they will be.
+    pub(crate) joiners: BTreeMap<usize, Joiner>,
     pub(crate) evidence: Evidence,
     pub(crate) history: History,
     pub(crate) tally: Tally,
@@ -145,7 +148,7 @@ impl World {
     fn new(scenario: Scenario, options: Options) -> Self {
         let Options { seed, crash_at, mutant, at_least: _ } = options;
         let count = scenario.topology.nodes;
-        let mesh = Mesh::found(seed, count);
+        let mesh = Mesh::found(seed, count, &scenario.strangers());
         let nodes: Vec<Node> = (0..count)
             .map(|node| {
                 let disk = NodeDisk::new(mesh.entries.clone(), first_prekey(seed, node));
@@ -172,6 +175,7 @@ impl World {
             coordinator: HubHost::new(disk, seed),
             evil: Evil::new(&scenario.faults, seed),
             hostiles: scenario.hostile.iter().map(|member| Hostile::new(member, seed)).collect(),
+            joiners: BTreeMap::new(),
             evidence: Evidence::default(),
             history: History::of(members),
             tally: Tally::default(),
@@ -202,7 +206,8 @@ impl World {
 
     fn start(&mut self) {
         self.queue.after(Duration::ZERO, Event::HubStarts);
-        for node in 0..self.nodes.len() {
+        let strangers = self.scenario.strangers();
+        for node in (0..self.nodes.len()).filter(|node| !strangers.contains(node)) {
             let at = self.nodes[node].chance.between(Duration::ZERO, START_WITHIN);
             self.queue.after(at, Event::NodeStarts { node });
         }
@@ -300,6 +305,11 @@ impl World {
             Event::EvilSays { stream, frame } => self.evil_says(stream, frame),
             Event::HostileActs { hostile } => self.hostile_acts(hostile),
             Event::Revokes { by, target } => self.revokes(by, target),
+            Event::Invites { by, node } => self.invites(by, node),
+            Event::JoinerAsks { node } => self.joiner_asks(node),
+            Event::HubAsked { token, request } => self.hub_asked(token, request),
+            Event::JoinerHears { token, reply } => self.joiner_hears(token, reply),
+            Event::JoinerWaits { node, token } => self.joiner_waits(node, token),
         }
     }
 
@@ -341,6 +351,11 @@ impl World {
             | Event::HubStarts
             | Event::Submits { .. }
             | Event::HostileActs { .. }
+            | Event::Invites { .. }
+            | Event::JoinerAsks { .. }
+            | Event::HubAsked { .. }
+            | Event::JoinerHears { .. }
+            | Event::JoinerWaits { .. }
             | Event::Revokes { .. } => self.trace.note(at, format_args!("{event:?}")),
         }
     }

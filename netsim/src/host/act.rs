@@ -155,6 +155,16 @@ impl World {
         match asked {
             Asked::Message(message) => self.message_answered(message, reply),
             Asked::Surface | Asked::Link => {}
+            Asked::Invite { node: stranger } => match reply {
+                Reply::Done => self.queue.after(Duration::ZERO, Event::JoinerAsks { node: stranger }),
+                Reply::Refused(_)
+                | Reply::Sent { .. }
+                | Reply::Appended(_)
+                | Reply::Requeued(_)
+                | Reply::Pong(_) => {
+                    self.queue.after(Duration::from_secs(1), Event::Invites { by: node, node: stranger });
+                }
+            },
             Asked::Revoke { target } => match reply {
                 Reply::Appended(_) => self.history.revoked.push(target),
                 // The coordinator is away, or the log moved: the admin tries again.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use peerloom_coordinator::arrived::Arrived;
 use peerloom_coordinator::batch::Batch;
-use peerloom_coordinator::hub::{Command, Hub, HubConfig, Input, SocketId};
+use peerloom_coordinator::hub::{Command, HttpRequest, HttpToken, Hub, HubConfig, Input, SocketId};
 use peerloom_coordinator::rate::Allowance;
 use peerloom_coordinator::store::{SIGN_OF_LIFE_EVERY, Write};
 use peerloom_proto::limits::MAILBOX_MESSAGES_MAX;
@@ -179,6 +179,15 @@ impl World {
         self.hub_step(process, Some(Input::Opened { socket: SocketId(id.0), addr }));
     }
 
+    /// Somebody who is no member yet asks, over HTTP; nobody is told when no process runs.
+    pub(crate) fn hub_asked(&mut self, token: u64, request: HttpRequest) {
+        let Some(process) = self.coordinator.processes.last_key_value().map(|(process, _)| *process) else {
+            return;
+        };
+        let addr = std::net::IpAddr::from([192, 0, 2, 8]);
+        self.hub_step(process, Some(Input::Http { token: HttpToken(token), addr, request }));
+    }
+
     pub(super) fn hub_arrived(&mut self, id: StreamId, carried: Carried) {
         let Some(process) = self.coordinator.ends_at.get(&id).copied() else { return };
         match carried {
@@ -260,7 +269,7 @@ impl World {
                     let delay = self.coordinator.chance.between(Duration::ZERO, READ_MAX);
                     self.queue.after(delay, Event::HubReads { process, read, query });
                 }
-                Command::Reply { .. } => unreachable!("nobody asks the simulated coordinator over HTTP"),
+                Command::Reply { token, reply } => self.hub_replies(token, reply),
             }
         }
     }

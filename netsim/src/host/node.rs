@@ -28,6 +28,8 @@ pub(crate) enum Asked {
     Message(usize),
     /// A reader that moves past what it saw; it does not wait.
     Surface,
+    /// An admin that invites a stranger.
+    Invite { node: usize },
     /// An admin that revokes.
     Revoke { target: usize },
     /// A hostile member that wants a direct link; it does not wait.
@@ -189,6 +191,9 @@ impl World {
         for asked in std::mem::take(&mut self.nodes[node].asked).into_values() {
             match asked {
                 Asked::Message(message) => self.queue.after(PROGRAM_RETRY, Event::Submits { message }),
+                Asked::Invite { node: stranger } => {
+                    self.queue.after(PROGRAM_RETRY, Event::Invites { by: node, node: stranger });
+                }
                 Asked::Revoke { target } => {
                     self.queue.after(PROGRAM_RETRY, Event::Revokes { by: node, target });
                 }
@@ -303,7 +308,7 @@ impl World {
     }
 
     /// The roster of a node's disk: the founding is replayed once a world.
-    pub(super) fn replay(&self, node: usize) -> Roster {
+    pub(crate) fn replay(&self, node: usize) -> Roster {
         let stored = &self.nodes[node].disk.entries;
         let founding = &self.mesh.entries;
         if stored.len() < founding.len() {

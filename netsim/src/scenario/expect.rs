@@ -24,6 +24,9 @@ pub(crate) struct Expect {
     pub(crate) repeats_min: u64,
     #[serde(default)]
     pub(crate) crashes_min: u64,
+    /// Strangers that became members.
+    #[serde(default)]
+    pub(crate) joined_min: u64,
     /// Coordinators that another took the store over from.
     #[serde(default)]
     pub(crate) fenced_min: u64,

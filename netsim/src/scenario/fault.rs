@@ -57,6 +57,8 @@ pub(crate) enum Fault {
     /// Another process opens the coordinator's store and takes new connections; the one before does not
     /// know.
     SecondCoordinator { when: When },
+    /// A stranger joins by a member's invite: it is no member before, and its node does not run.
+    Join { when: When, by: usize, target: usize },
     /// A member is revoked by another, or leaves by itself.
     Revoke { when: When, by: usize, target: usize },
     /// The coordinator is not honest.
@@ -118,6 +120,7 @@ impl Fault {
             Self::DiskFull { .. } => "disk_full",
             Self::RestoreBackup { .. } => "restore_backup",
             Self::SecondCoordinator { .. } => "second_coordinator",
+            Self::Join { .. } => "join",
             Self::Revoke { .. } => "revoke",
             Self::Evil { .. } => "evil",
         }
@@ -139,6 +142,7 @@ impl Fault {
             | Self::DiskFull { when, .. }
             | Self::RestoreBackup { when, .. }
             | Self::SecondCoordinator { when }
+            | Self::Join { when, .. }
             | Self::Revoke { when, .. }
             | Self::Evil { when, .. } => *when,
         }
@@ -162,6 +166,7 @@ impl Fault {
             | Self::NatRebind { .. }
             | Self::Renumber { .. }
             | Self::SecondCoordinator { .. }
+            | Self::Join { .. }
             | Self::Revoke { .. } => Seconds::default(),
         }
     }
@@ -180,7 +185,9 @@ impl Fault {
             | Self::DiskFull { who, .. } => vec![*who],
             Self::Partition { from, to, .. } => vec![*from, *to],
             Self::Evil { towards, .. } => towards.iter().flatten().copied().map(Who::Node).collect(),
-            Self::Revoke { by, target, .. } => vec![Who::Node(*by), Who::Node(*target)],
+            Self::Join { by, target, .. } | Self::Revoke { by, target, .. } => {
+                vec![Who::Node(*by), Who::Node(*target)]
+            }
             Self::RestoreBackup { .. } | Self::SecondCoordinator { .. } => vec![Who::Coordinator],
             Self::CutLinks { .. } | Self::NoDirect { .. } => Vec::new(),
         }

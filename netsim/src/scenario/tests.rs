@@ -44,6 +44,8 @@ fn nonsense_is_refused_with_the_file_and_the_number() {
     assert_eq!(error(&both), "x.toml: a workload has messages, a list, or every_s of at least 0.01");
     let text = format!("{LEAST}senders = [2]\n");
     assert_eq!(error(&text), "x.toml: there is no node 2: the last is 1");
+    let text = format!("{LEAST}[[fault]]\nkind = \"join\"\nwhen = {{ at_s = 1 }}\nby = 1\ntarget = 0\n");
+    assert_eq!(error(&text), "x.toml: node 0 founds the mesh and cannot join it");
     let text = format!("{LEAST}[sweep]\nwho = \"any\"\nmoment = \"before\"\nfor_s = 1\n");
     assert_eq!(error(&text), "x.toml: a sweep names its host");
     let text = format!("{LEAST}list = [{{ at_s = 1, from = 0, to = 1, number = 0 }}]\n");
