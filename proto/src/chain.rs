@@ -169,6 +169,9 @@ impl Endpoint {
                     let handle = admitted.handle.to_string();
                     self.event(Event::Admitted { peer: member, handle });
                 }
+                if self.peers.take_stranger(&member) && member != self.me.id {
+                    self.told_of(now, member, true);
+                }
             }
             Effect::Revoked { members, .. } => {
                 for member in members {

@@ -109,6 +109,9 @@ pub(crate) struct Peers {
     all: BTreeMap<PeerId, Peer>,
     /// Whose lease at the coordinator lives, as last told.
     online: BTreeSet<PeerId>,
+    /// Whose leases live and whom the log, as far as it is known here, does not admit. A node that
+    /// connects is told who is there before it has what was sequenced while it was away.
+    strangers: BTreeSet<PeerId>,
     /// Prekeys that nobody checked yet. One is checked when something is to be sealed to its member,
     /// which to most members of a large mesh nothing ever is.
     unchecked: BTreeMap<PeerId, Unchecked>,
@@ -150,9 +153,29 @@ impl Peers {
         self.online.iter().copied()
     }
 
+    /// The same of somebody who is no member yet.
+    pub(crate) fn tell_stranger(&mut self, id: PeerId, online: bool) {
+        if !online {
+            self.strangers.remove(&id);
+        } else if self.strangers.len() < STRANGERS_MAX {
+            self.strangers.insert(id);
+        }
+    }
+
+    /// Whether somebody who was admitted is there; asked once.
+    pub(crate) fn take_stranger(&mut self, id: &PeerId) -> bool {
+        self.strangers.remove(id)
+    }
+
+    /// All who are there are about to be named.
+    pub(crate) fn forget_strangers(&mut self) {
+        self.strangers.clear();
+    }
+
     /// Without the coordinator nobody says who is there, and no relay has to rest.
     pub(crate) fn lose_coordinator(&mut self) {
         self.online.clear();
+        self.strangers.clear();
         self.all.values_mut().for_each(|peer| peer.relay_paused_until = None);
     }
 
@@ -216,6 +239,10 @@ impl Peers {
         self.online.len() + linked.count()
     }
 }
+
+/// Strangers remembered, 32 bytes each: members admitted while this node was away, in a mesh that grows
+/// fast. Further ones count as away until they come again.
+const STRANGERS_MAX: usize = 4_096;
 
 /// Keys a peer can disown before all get another chance: three weeks of prekeys and the first.
 const UNKNOWN_KIDS_MAX: usize = 8;

@@ -127,23 +127,30 @@ impl Endpoint {
     fn presence(&mut self, now: Now, complete: bool, peers: &[(PeerId, bool)]) {
         let mut changes: BTreeMap<PeerId, bool> = BTreeMap::new();
         if complete {
+            self.peers.forget_strangers();
             changes.extend(self.peers.all_online().map(|id| (id, false)));
         }
         changes.extend(peers.iter().copied());
         for (peer, online) in changes {
-            if peer == self.me.id || self.roster.member(&peer).is_none() {
-                continue;
+            if self.roster.member(&peer).is_none() {
+                self.peers.tell_stranger(peer, online);
+            } else if peer != self.me.id {
+                self.told_of(now, peer, online);
             }
-            if self.peers.tell_online(peer, online) {
-                self.event(Event::Presence { peer, online });
-            }
-            if online {
-                self.links.revive(&peer);
-                self.tell_settled(now, peer);
-            }
-            if online && self.delivery.is_open(&peer) {
-                self.connect_soon(now, peer);
-            }
+        }
+    }
+
+    /// A member is there, or went.
+    pub(crate) fn told_of(&mut self, now: Now, peer: PeerId, online: bool) {
+        if self.peers.tell_online(peer, online) {
+            self.event(Event::Presence { peer, online });
+        }
+        if online {
+            self.links.revive(&peer);
+            self.tell_settled(now, peer);
+        }
+        if online && self.delivery.is_open(&peer) {
+            self.connect_soon(now, peer);
         }
     }
 

@@ -129,6 +129,29 @@ fn two_appends_at_once_both_find_their_place() {
 }
 
 #[test]
+fn who_is_there_before_its_admission_is_known_here_is_there_once_it_is() {
+    let mut world = World::new(2, Direct::Blocked);
+    let (here, gone) = (key(3).id(), key(4).id());
+    let presence = |complete, peers| ToNode::Presence { complete, peers };
+    world.inject(ALICE, &presence(true, vec![(world.id(BOB), true), (here, true), (gone, true)]));
+    world.inject(ALICE, &presence(false, vec![(gone, false)]));
+    world.settle();
+    for place in [3, 4] {
+        let (roster, now) = (&world.coordinator.roster, world.now(BOB).wall);
+        let entry = roster.member_add(&key(0), new_member(place, Role::Member), now);
+        world.sequence(entry);
+        world.settle();
+    }
+    let views = world.endpoint(ALICE).peer_views();
+    let online = |peer| views.iter().find(|view| view.peer == peer).map(|view| view.online);
+    assert_eq!((online(here), online(gone)), (Some(true), Some(false)));
+    let told = world.nodes[ALICE].events.iter();
+    let told: Vec<_> =
+        told.filter(|event| matches!(event, Event::Presence { peer, .. } if *peer == here)).collect();
+    assert_eq!(told.len(), 1);
+}
+
+#[test]
 fn a_member_admitted_while_a_node_was_away_is_known_to_it_before_its_mail() {
     let mut world = World::asleep(4, Direct::Blocked);
     for node in [ALICE, BOB, CAROL] {
