@@ -171,22 +171,27 @@ impl World {
     fn renumber(&mut self, host: Place) {
         let Place::Node(node) = host else { return };
         if self.network.renumber(node) {
-            self.announce(node);
+            self.uplinks_of(host).into_iter().for_each(|id| self.network.strand(id));
+            return self.announce(node);
         }
         for node in self.network.internet.household(node) {
-            self.cut_uplink(Place::Node(node));
+            let uplinks = self.uplinks_of(Place::Node(node));
+            uplinks.into_iter().for_each(|id| self.network.strand_outside(id));
         }
     }
 
     fn cut_uplink(&mut self, host: Place) {
-        let uplinks = self.network.ends_of(host).into_iter().filter(|(id, _)| {
+        self.uplinks_of(host).into_iter().for_each(|id| self.network.cut(&mut self.queue, id));
+    }
+
+    fn uplinks_of(&self, host: Place) -> Vec<StreamId> {
+        let uplinks = self.network.ends_of(host).into_iter().map(|(id, _)| id).filter(|id| {
             self.network.streams.get(id).is_some_and(|stream| match stream.purpose {
                 Purpose::Uplink => true,
                 Purpose::Direct { .. } => false,
             })
         });
-        let uplinks: Vec<_> = uplinks.collect();
-        uplinks.into_iter().for_each(|(id, _)| self.network.cut(&mut self.queue, id));
+        uplinks.collect()
     }
 
     /// An admin revokes a member, and tries again until the log has it.

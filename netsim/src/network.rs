@@ -69,6 +69,8 @@ pub(crate) struct Stream {
     /// Which ends know that it is made.
     pub(crate) announced: [bool; 2],
     cut: bool,
+    /// Cut, and the dialler is told so when it sends something.
+    resets: bool,
     /// Towards each end.
     ways: [Way; 2],
     /// Carries it packet by packet, where the link asks for it.
@@ -177,6 +179,7 @@ impl Network {
             open: [true, false],
             announced: [false; 2],
             cut: false,
+            resets: false,
             ways: [Way::default(), Way::default()],
             flows: self.shapes.of(&purpose).map(|_| Box::new(Flows::new(&purpose, road, queue.now()))),
         };
@@ -215,7 +218,11 @@ impl Network {
 
     /// Sends a frame from one end. Gives the bytes that wait behind a partition or for acknowledgement.
     pub(crate) fn send(&mut self, queue: &mut Queue, id: StreamId, from: usize, frame: Bytes) -> usize {
-        let open = self.streams.get(&id).is_some_and(|stream| stream.open[from]);
+        let Some(stream) = self.streams.get(&id) else { return 0 };
+        let (open, purpose) = (stream.open[from], stream.purpose);
+        if stream.resets && from == 0 {
+            queue.after(self.round_trip(&purpose), Event::Noticed { stream: id, end: from });
+        }
         if open { self.push(queue, id, 1 - from, Carried::Frame(frame)) } else { 0 }
     }
 
@@ -255,6 +262,22 @@ impl Network {
         for end in 0..2 {
             let delay = self.chance.between(Duration::ZERO, NOTICE_MAX);
             queue.after(delay, Event::Noticed { stream: id, end });
+        }
+    }
+
+    /// The dialler's own address is gone: nothing passes any more, and nobody says so.
+    pub(crate) fn strand(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.cut = true;
+        }
+    }
+
+    /// The dialler is seen at another address: nothing passes any more, and the other end's machine
+    /// answers what it sends from there with a reset.
+    pub(crate) fn strand_outside(&mut self, id: StreamId) {
+        self.strand(id);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.resets = true;
         }
     }
 

@@ -43,7 +43,8 @@ pub(crate) enum Fault {
     /// The outermost NAT before a node moves every mapping to another port.
     NatRebind { when: When, who: Who },
     /// A node comes to another network: the outermost NAT before it gets another address and forgets
-    /// everything; a node without a NAT gets another address itself. Uplinks through it break.
+    /// everything; a node without a NAT gets another address itself. Uplinks through it are dead, and
+    /// nobody says so: only who sends from behind a NAT is answered with a reset.
     Renumber { when: When, who: Who },
     /// No new direct link can be made.
     NoDirect { when: When, for_s: Seconds },
