@@ -8,7 +8,8 @@
 //! 5. [`check`]     can this machine do it, and is the lab what it says, by [`probe`]s
 //! 6. [`talk`]      one host talks to another; [`matrix`] every NAT to every NAT, [`cuts`] and what an
 //!    [`interruption`] does to them
-//! 7. [`keep`]      evidence, when something failed
+//! 7. [`run`]       a scenario of the simulator: [`script`] says what it means here, [`play`] does it
+//! 8. [`keep`]      evidence, when something failed
 
 mod capture;
 mod check;
@@ -20,8 +21,11 @@ mod interruption;
 mod keep;
 mod matrix;
 mod namespace;
+mod play;
 mod probe;
 mod router;
+mod run;
+mod script;
 mod site;
 mod talk;
 mod timeline;
@@ -34,6 +38,7 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 
 use crate::bench::process::Binaries;
+use crate::simulate::USAGE;
 
 /// Arguments of `lab`.
 #[derive(Args, Clone, Debug)]
@@ -64,11 +69,30 @@ enum What {
         after_help = "Examples:\n  netsim lab cuts --count 200 --rate 50\n  netsim lab cuts --what rebind --nat port_restricted,symmetric --count 20"
     )]
     Cuts(cuts::CutsArgs),
+    /// Plays a scenario with real daemons and in virtual time: every pair of nodes must come to talk the
+    /// same way in both, and everything must arrive once and in order.
+    #[command(after_help = RUN_HELP)]
+    Run(run::RunArgs),
 }
+
+const RUN_HELP: &str = "\
+What a scenario may say here: NATs by kind; uplink_ms and direct_ms; any workload without life_s; the faults
+partition (both ways), stop, kill, nat_reboot, nat_rebind and renumber. Anything else is refused by its name.
+Expectations are the simulator's. A pair that must guess ports may be lucky in one of the two only.
+
+Examples:
+  netsim lab run netsim/scenarios/lab/cuts_and_moves.toml
+  netsim lab run netsim/scenarios/lab/no_way_through.toml --seed 7 --json";
 
 /// Runs what was asked for. Fails when it could not be run, or when a message was lost, doubled or
 /// reordered.
 pub(crate) fn main(args: &LabArgs) -> ExitCode {
+    if let What::Run(run) = &args.what
+        && let Err(error) = run.script()
+    {
+        eprintln!("{:#}", anyhow::Error::new(error));
+        return ExitCode::from(USAGE);
+    }
     let ended = if args.inside { play(args) } else { admit(args) };
     ended.unwrap_or_else(|error| {
         eprintln!("{error:#}");
@@ -84,7 +108,7 @@ fn admit(args: &LabArgs) -> anyhow::Result<ExitCode> {
     }
     match args.what {
         What::Check => check::print(&findings, args.json)?,
-        What::Matrix(_) | What::Cuts(_) => {
+        What::Matrix(_) | What::Cuts(_) | What::Run(_) => {
             bail!("this machine cannot run the lab; `netsim lab check` says what is missing")
         }
     };
@@ -101,6 +125,7 @@ fn play(args: &LabArgs) -> anyhow::Result<ExitCode> {
         }
         What::Matrix(matrix) => matrix::run(matrix, &binaries()?, args.json)?,
         What::Cuts(cuts) => cuts::run(cuts, &binaries()?, args.json)?,
+        What::Run(run) => run::run(run, &binaries()?, args.json)?,
     };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -24,6 +24,8 @@ pub(crate) use self::hostile::{HostileMember, Hostility};
 pub(crate) use self::link::Links;
 use self::list::Listed;
 use self::nat::NatEntry;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub(crate) use self::nat::presets;
 pub(crate) use self::nat::standing;
 
 /// Why a file is no scenario.

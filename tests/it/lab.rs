@@ -2,9 +2,11 @@
 //!
 //! A machine that refuses namespaces, or has not the tools, skips these; CI must not.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use peerloom_tests::source::root;
 use peerloom_tests::{program, skip};
 use serde_json::Value;
 
@@ -97,4 +99,46 @@ fn a_conversation_survives_whatever_comes_over_it() {
         assert_eq!(report["never_again"], 0, "not direct again: {report}");
         assert!(report["sent"].as_u64() > Some(20), "{report}");
     }
+}
+
+#[test]
+fn a_scenario_has_the_same_outcome_with_real_daemons_as_in_virtual_time() {
+    if admitted().is_none() {
+        return;
+    }
+    let mut seen = BTreeSet::new();
+    for scenario in lab_scenarios() {
+        let (ok, comparison) = lab(&["run", &scenario]);
+        let pairs = comparison["pairs"].as_array().expect("pairs is a list");
+        for pair in pairs {
+            let whole = ["lost", "doubled", "reordered"].map(|count| pair[count].as_u64());
+            assert_eq!(whole, [Some(0); 3], "{scenario}: {pair:#}");
+            let [real, virtual_] = ["lab", "simulator"].map(|side| pair[side]["last"].as_str());
+            assert!(real == virtual_ || pair["by_luck"] == true, "{scenario}: {pair:#}");
+            seen.insert(real.expect("a path").to_owned());
+        }
+        assert!(ok && !pairs.is_empty(), "{scenario}: {comparison:#}");
+    }
+    assert_eq!(seen, ["direct", "queue", "relay"].map(str::to_owned).into(), "every path was taken");
+}
+
+/// The scenarios that are played in both.
+fn lab_scenarios() -> Vec<String> {
+    let dir = root().join("netsim/scenarios/lab");
+    let entries = std::fs::read_dir(&dir).expect("a directory of scenarios");
+    let mut files: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").path().display().to_string()).collect();
+    files.sort();
+    assert!(files.len() >= 3, "{files:?}");
+    files
+}
+
+#[test]
+fn what_the_lab_cannot_play_is_refused_by_name() {
+    let scenario = root().join("netsim/scenarios/fast/full_disks.toml");
+    let output = Command::new(program("netsim")).args(["lab", "run"]).arg(scenario).output();
+    let output = output.expect("netsim can be started");
+    let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{complained}");
+    assert!(complained.starts_with("the lab cannot play fault 1, disk_full"), "{complained}");
 }

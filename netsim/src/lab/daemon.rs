@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::namespace::Namespace;
@@ -98,6 +99,11 @@ impl Coordinator {
         self.process.take().context("the coordinator is not up")?.kill()
     }
 
+    /// Ends it in order.
+    pub(crate) fn stop(&mut self) {
+        self.process = None;
+    }
+
     /// Its log.
     pub(super) fn log(&self) -> PathBuf {
         self.dir.join("coordinator.log")
@@ -155,6 +161,13 @@ impl Host {
         self.follower = None;
     }
 
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        self.node.signal(Signal::KILL)?;
+        self.down();
+        Ok(())
+    }
+
     /// Ends it and removes its home.
     pub(super) fn forget(&mut self) -> anyhow::Result<()> {
         self.down();
@@ -178,16 +191,23 @@ impl Host {
 
     /// The texts that came from a peer, in the readers' order.
     pub(crate) fn texts_from(&self, handle: &str) -> anyhow::Result<Vec<String>> {
-        let mut texts = Vec::new();
+        let messages = self.inbox(&format!("from={handle}&"))?;
+        Ok(messages.iter().filter_map(|message| message["text"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// Its inbox in the readers' order, as far as `filter` selects it: pairs of the query, each with `&`.
+    pub(super) fn inbox(&self, filter: &str) -> anyhow::Result<Vec<Value>> {
+        let mut found = Vec::new();
         let (mut api, mut after) = (self.node.api()?, 0);
         loop {
-            let path = format!("/v1/inbox?from={handle}&limit=1000&after={after}");
-            let page: Value = serde_json::from_str(&api.get(&path)?.text()?)?;
-            let messages = page["messages"].as_array().context("messages is a list")?;
-            texts.extend(messages.iter().filter_map(|message| message["text"].as_str().map(str::to_owned)));
-            match page["next_after"].as_u64().filter(|next| *next > after && !messages.is_empty()) {
+            let path = format!("/v1/inbox?{filter}limit=1000&after={after}");
+            let mut page: Value = serde_json::from_str(&api.get(&path)?.text()?)?;
+            let messages = page["messages"].as_array_mut().context("messages is a list")?;
+            let is_empty = messages.is_empty();
+            found.append(messages);
+            match page["next_after"].as_u64().filter(|next| *next > after && !is_empty) {
                 Some(next) => after = next,
-                None => return Ok(texts),
+                None => return Ok(found),
             }
         }
     }

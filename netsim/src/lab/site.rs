@@ -138,6 +138,17 @@ impl Site {
         forget_connections(router)
     }
 
+    /// Its routers forget every mapping.
+    pub(crate) fn reboot(&self, place: Place) -> anyhow::Result<()> {
+        for (depth, router) in self.routers.iter().enumerate() {
+            let is_outer = depth + 1 == self.routers.len();
+            let outside = if is_outer { place.public_v4(self.number) } else { self.inside_isp() };
+            self.rule(router, &outside.to_string(), &Moved::new())?;
+            forget_connections(router)?;
+        }
+        Ok(())
+    }
+
     /// The site gets the address of that place, and its outermost router forgets what it knew.
     pub(crate) fn move_to(&self, place: Place) -> anyhow::Result<()> {
         ensure!(self.nat.has_ipv4(), "a {} host has no IPv4 address to change", self.nat);

@@ -146,8 +146,13 @@ impl Order {
         let prefix = format!("{run} ");
         let numbers: Vec<usize> =
             texts.iter().filter_map(|text| text.strip_prefix(&prefix)?.parse().ok()).collect();
+        Self::of_numbers(&numbers, sent)
+    }
+
+    /// Of messages by their numbers.
+    pub(crate) fn of_numbers(numbers: &[usize], sent: usize) -> Self {
         let mut times: BTreeMap<usize, usize> = BTreeMap::new();
-        for number in &numbers {
+        for number in numbers {
             *times.entry(*number).or_default() += 1;
         }
         Self {

@@ -64,6 +64,12 @@ impl Links {
         Shapes { uplink: shape(self.uplink, uplink), direct: shape(self.direct.or(plain), direct) }
     }
 
+    /// Whether it says nothing of any link.
+    #[cfg(all(feature = "lab", target_os = "linux"))]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.uplink.is_none() && self.direct.is_none()
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         for (kind, link) in [("uplink", self.uplink), ("direct", self.direct)] {
             if let Some(link) = link {

@@ -54,6 +54,23 @@ impl NatEntry {
             })
             .collect()
     }
+
+    /// What it says beside its kind.
+    #[cfg(all(feature = "lab", target_os = "linux"))]
+    fn more(&self) -> Vec<&'static str> {
+        let said = [
+            ("behind", self.behind.is_some()),
+            ("shared", self.shared),
+            ("mapping", self.mapping.is_some()),
+            ("filtering", self.filtering.is_some()),
+            ("ports", self.ports.is_some()),
+            ("idle_s", self.idle_s.is_some()),
+            ("life_s", self.life_s.is_some()),
+            ("sessions_max", self.sessions_max.is_some()),
+            ("hairpins", self.hairpins.is_some()),
+        ];
+        said.into_iter().filter(|(_, is_said)| *is_said).map(|(word, _)| word).collect()
+    }
 }
 
 /// What stands before each node, from it outwards, and with whom it shares the outermost.
@@ -63,12 +80,32 @@ pub(crate) fn standing(
     seed: u64,
 ) -> (Vec<Vec<Behaviour>>, Vec<Option<usize>>) {
     let drawn = (0..nodes).map(|node| {
-        let lists = |entry: &NatEntry| entry.nodes.as_ref().is_some_and(|nodes| nodes.contains(&node));
-        let number = entries.iter().position(lists).or_else(|| draw(entries, node, seed));
+        let number = stands_before(entries, node, seed);
         let chain = number.map(|number| entries[number].chain()).unwrap_or_default();
         (chain, number.filter(|number| entries[*number].shared))
     });
     drawn.unzip()
+}
+
+/// The entry of what stands before a node.
+fn stands_before(entries: &[NatEntry], node: usize, seed: u64) -> Option<usize> {
+    let lists = |entry: &NatEntry| entry.nodes.as_ref().is_some_and(|nodes| nodes.contains(&node));
+    entries.iter().position(lists).or_else(|| draw(entries, node, seed))
+}
+
+/// The preset before each node, where nothing but presets stands; else what else there is.
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub(crate) fn presets(entries: &[NatEntry], nodes: usize, seed: u64) -> Result<Vec<Preset>, Vec<String>> {
+    let more = (1..).zip(entries).flat_map(|(number, entry)| {
+        entry.more().into_iter().map(move |word| format!("{word} of topology.nat {number}"))
+    });
+    let more: Vec<String> = more.collect();
+    if !more.is_empty() {
+        return Err(more);
+    }
+    let before =
+        |node| stands_before(entries, node, seed).map_or(Preset::None, |number| entries[number].kind);
+    Ok((0..nodes).map(before).collect())
 }
 
 /// The entry that a node draws; none where none has weight.

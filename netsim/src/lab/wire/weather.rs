@@ -82,6 +82,11 @@ impl Weather {
         Self { access, cuts: BTreeSet::new(), busy, last: BTreeMap::new(), chance }
     }
 
+    /// A site's line is another one from here on.
+    pub(crate) fn lay(&mut self, site: usize, access: Access) {
+        self.access[site] = access;
+    }
+
     /// Nothing passes between the two sites from here on.
     pub(crate) fn cut(&mut self, one: usize, other: usize) {
         self.cuts.extend([(one, other), (other, one)]);
