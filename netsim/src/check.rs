@@ -2,6 +2,7 @@
 
 mod at_most_once;
 mod authentic;
+mod bounded_memory;
 mod bounded_queues;
 mod drains;
 mod forks_raise_evidence;
@@ -39,7 +40,7 @@ impl std::fmt::Display for Violation {
 type Check = fn(&History) -> Vec<(Option<Duration>, String)>;
 
 /// Every invariant by its name.
-const CHECKS: [(&str, Check); 10] = [
+const CHECKS: [(&str, Check); 11] = [
     ("no_loss", no_loss::check),
     ("word_follows_fact", word_follows_fact::check),
     ("at_most_once", at_most_once::check),
@@ -49,6 +50,7 @@ const CHECKS: [(&str, Check); 10] = [
     ("head_grows", head_grows::check),
     ("forks_raise_evidence", forks_raise_evidence::check),
     ("bounded_queues", bounded_queues::check),
+    ("bounded_memory", bounded_memory::check),
     ("drains", drains::check),
 ];
 

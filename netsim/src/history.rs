@@ -5,7 +5,7 @@
 //! `daemons`), `scenario`, `seed`, `members` (one key a node, nodes are numbered from 0). A `message`
 //! line a planned message follows: `message` (its number), `id`, `from` and `to` (nodes). Then every
 //! fact in the order of happening, each with `at_us`, microseconds since the run began: `submitted`,
-//! `acknowledged`, `refused`, `told`, `kept`, `shown`, `strange`, `head`, `learned`, `forked`, `alarmed`, `depth`, `broke`, as
+//! `acknowledged`, `refused`, `told`, `kept`, `shown`, `strange`, `head`, `learned`, `forked`, `alarmed`, `depth`, `holds`, `broke`, as
 //! [`Fact`] has them. `end` closes: `revoked` (nodes that were removed) and `left` (what had not drained).
 //! Fields and kinds may be added, never renamed; a file without its `end` was cut off.
 
@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use peerloom_proto::endpoint::PathKind;
+use peerloom_proto::endpoint::{Holding, PathKind};
 use serde::Serialize;
 
 use crate::model::{Fact, History, Standing};
@@ -97,6 +97,13 @@ enum Line<'a> {
         node: usize,
         what: &'a str,
     },
+    Holds {
+        at_us: u64,
+        node: usize,
+        what: &'static str,
+        count: usize,
+        most: usize,
+    },
     Depth {
         at_us: u64,
         what: &'static str,
@@ -178,6 +185,9 @@ fn line_of(at_us: u64, fact: &Fact) -> Line<'_> {
         Fact::Learned { node, revoked } => Line::Learned { at_us, node: *node, revoked: revoked.to_string() },
         Fact::Forked { size } => Line::Forked { at_us, size: *size },
         Fact::Alarmed { node, what } => Line::Alarmed { at_us, node: *node, what },
+        Fact::Holds { node, holding: Holding { what, count, most } } => {
+            Line::Holds { at_us, node: *node, what, count: *count, most: *most }
+        }
         Fact::Depth { what, at, count, limit } => {
             Line::Depth { at_us, what, place: at.to_string(), count: *count, limit: *limit }
         }

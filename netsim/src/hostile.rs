@@ -112,6 +112,7 @@ impl World {
             Hostility::Seals => self.seals_wrongly(hostile, to),
             Hostility::Signals => self.signals(hostile, to),
             Hostility::Requests => self.asks_nonsense(hostile, to),
+            Hostility::Lives => self.makes_up_a_life(hostile, to),
             Hostility::Flood => {
                 let letter = self.letter(hostile, to);
                 self.posts(hostile, &letter);

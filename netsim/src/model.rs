@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use peerloom_proto::endpoint::{OutboxState, PathKind};
+use peerloom_proto::endpoint::{Holding, OutboxState, PathKind};
 use peerloom_proto::{Head, MessageId, PeerId};
 
 use crate::network::Place;
@@ -49,6 +49,8 @@ pub(crate) enum Fact {
     Alarmed { node: usize, what: String },
     /// The most that ever stood in a queue.
     Depth { what: &'static str, at: Place, count: usize, limit: usize },
+    /// The most that a node's machine ever held of something, where it was counted.
+    Holds { node: usize, holding: Holding },
     /// A disk was given what its store would refuse.
     Broke { at: Place, what: String },
 }
@@ -100,9 +102,7 @@ impl History {
 
     /// Notes a queue's depth when it was never as deep.
     pub(crate) fn depth(&mut self, now: Duration, what: &'static str, at: Place, count: usize, limit: usize) {
-        let most = self.depths.entry((what, at)).or_default();
-        if count > *most {
-            *most = count;
+        if self.is_deeper(what, at, count) {
             self.facts.push((now, Fact::Depth { what, at, count, limit }));
         }
     }
@@ -111,6 +111,20 @@ impl History {
     pub(crate) fn pair(&self, message: usize) -> (usize, usize) {
         let Planned { from, to, .. } = self.messages[message];
         (from.min(to), from.max(to))
+    }
+
+    /// Notes what a node's machine holds when it never held as much.
+    pub(crate) fn holds(&mut self, now: Duration, node: usize, holding: Holding) {
+        if self.is_deeper(holding.what, Place::Node(node), holding.count) {
+            self.facts.push((now, Fact::Holds { node, holding }));
+        }
+    }
+
+    fn is_deeper(&mut self, what: &'static str, at: Place, count: usize) -> bool {
+        let most = self.depths.entry((what, at)).or_default();
+        let deeper = count > *most;
+        *most = count.max(*most);
+        deeper
     }
 
     /// A message as reports name it.

@@ -35,6 +35,8 @@ pub(crate) enum Mutant {
     ForgetsRun,
     /// A node's store forgets how far the coordinator's had got.
     ForgetsMark,
+    /// A node often leaves what its machine wants done to the next batch.
+    LeavesOutputs,
     /// The coordinator's store deletes no mail.
     KeepsMail,
     /// What a message says chooses its priority.

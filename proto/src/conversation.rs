@@ -109,6 +109,11 @@ impl Outbound {
         self.resume(seq + 1);
     }
 
+    /// Places that are neither settled nor told to be holes.
+    pub(crate) fn places(&self) -> usize {
+        self.unsettled.len() + self.holes.len()
+    }
+
     /// Takes the next place: its seq, and the lowest seq that may still arrive, itself included.
     pub(crate) fn take(&mut self) -> (u64, u64) {
         let seq = self.next_seq;

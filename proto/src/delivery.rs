@@ -5,6 +5,7 @@
 //! are to be transmitted, within a budget; beyond it they are read from the store when needed.
 
 mod flights;
+mod holdings;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crypto_box::SalsaBox;
 
-use crate::endpoint::HeldPrekey;
+use crate::endpoint::{HeldPrekey, Holding};
 use crate::entropy::Entropy;
 use crate::id::{Kid, MeshId};
 use crate::key::{BoxPublicKey, BoxSecretKey, IdentityKey};
@@ -85,6 +85,13 @@ impl Keyring {
         gone
     }
 
+    pub(crate) fn holdings(&self) -> [Holding; 2] {
+        [
+            Holding::new("prekey secrets", self.held.len(), SECRETS_MAX),
+            Holding::new("boxes to open with", self.boxes.len(), BOXES_MAX),
+        ]
+    }
+
     /// Whether the secret of `kid` is held.
     pub(crate) fn holds(&self, kid: &Kid) -> bool {
         self.held.contains_key(kid)
@@ -115,6 +122,10 @@ fn has_begun(prekey: &HeldPrekey, now: UnixMs) -> bool {
 
 /// Boxes kept: one Diffie-Hellman (60 µs) each. The oldest goes first.
 const BOXES_MAX: usize = 4_096;
+
+/// Prekey secrets that a node holds: the one in its log entry, and one for each week that mail may still be
+/// sealed to, with one to spare for a clock that was ahead. Retiring keeps the number; nothing is refused.
+const SECRETS_MAX: usize = 6;
 
 /// A prekey is replaced this long before it ends, so that no sender meets an expired one.
 const ROTATE_AHEAD: std::time::Duration = std::time::Duration::from_secs(24 * 60 * 60);

@@ -117,8 +117,12 @@ pub const OUTBOX_MESSAGES_MAX: usize = 100_000;
 /// Sealed bytes of not yet accepted messages a node holds; then a send is refused with `outbox-full`.
 pub const OUTBOX_BYTES_MAX: usize = 256 << 20;
 
-/// Messages of one conversation held behind a gap; beyond it they stay at the coordinator.
+/// Messages of one sender held behind gaps; beyond it they stay at the coordinator.
 pub const HELD_MESSAGES_MAX: usize = 100_000;
+
+/// Lives of one sender's counters that a recipient keeps step with: a node whose store was made anew
+/// begins another. Beyond it the one in which least waits is given up, and what waits in it is shown.
+pub const GENERATIONS_PER_SENDER_MAX: usize = 32;
 
 /// Direct sockets one mesh keeps.
 pub const LINKS_MAX: usize = 256;

@@ -21,14 +21,14 @@ use bytes::Bytes;
 
 use attempt::{Agreed, Attempt};
 pub(crate) use bound::Bound;
-use datagrams::Early;
+use datagrams::{EARLY_MAX, Early};
 
 use crate::bind::{Bind, BindCheck, BindRole, SignedBind, verify_bind};
 use crate::delivery::Via;
-use crate::endpoint::{Endpoint, Event, LinkId, OpenedLink, Output, PathKind};
+use crate::endpoint::{Endpoint, Event, Holding, LinkId, OpenedLink, Output, PathKind};
 use crate::id::{CertHash, EnvHash, Kid, PeerId};
 use crate::key::BoxSecretKey;
-use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::limits::{HANDSHAKE_TIMEOUT, LINKS_MAX};
 use crate::paths::{ChecksView, Gathering};
 use crate::time::{Monotonic, Now};
 use crate::wire::{OnLink, SignedBytes};
@@ -117,6 +117,24 @@ impl Links {
     /// Forgets the last signals; gives their recipients.
     pub(crate) fn take_signals(&mut self) -> BTreeSet<PeerId> {
         std::mem::take(&mut self.signals).into_iter().map(|(_, to, _)| to).collect()
+    }
+
+    /// Whether there is no room for one more socket: every attempt may become one.
+    fn is_full(&self) -> bool {
+        self.bound.len() + self.opened.len() + self.attempts.len() >= LINKS_MAX
+    }
+
+    pub(crate) fn holdings(&self, members: usize) -> [Holding; 7] {
+        let sockets = self.bound.len() + self.opened.len() + self.attempts.len();
+        [
+            Holding::new("direct links and attempts", sockets, LINKS_MAX),
+            Holding::new("pauses between attempts", self.rests.len(), members),
+            Holding::new("links to be made again", self.lost.len(), members),
+            Holding::new("birthday punches", self.birthdays.len(), members),
+            Holding::new("tables of attempts", self.tables.len(), members),
+            Holding::new("requests that came early", self.early.len(), EARLY_MAX),
+            Holding::new("signals", self.signals.len(), SIGNALS_MAX),
+        ]
     }
 
     fn remember_signal(&mut self, env_hash: EnvHash, to: PeerId, kid: Kid) {

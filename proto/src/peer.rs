@@ -233,6 +233,11 @@ impl Peers {
         over
     }
 
+    /// Counts records.
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     /// Who is online.
     pub(crate) fn online(&self) -> usize {
         let linked = self.all.iter().filter(|(id, peer)| peer.link.is_some() && !self.online.contains(id));

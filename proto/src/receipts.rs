@@ -68,6 +68,16 @@ impl Receipts {
         }
     }
 
+    /// Rows and claims that the end of this batch is to send.
+    pub(crate) fn owed(&self) -> usize {
+        self.rows.values().map(Vec::len).sum::<usize>() + self.settled.len()
+    }
+
+    /// Words of reading whose senders cannot be reached.
+    pub(crate) fn unsaid(&self) -> usize {
+        self.unsent.len()
+    }
+
     fn later(&mut self, to: PeerId, owed: Owed) {
         if self.unsent.len() < UNSENT_MAX {
             self.unsent.push((to, owed));
@@ -260,4 +270,4 @@ const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Words of reading kept while their senders cannot be reached, about 100 bytes each. More are
 /// dropped: the sender goes on saying `stored`, which is true.
-const UNSENT_MAX: usize = 10_000;
+pub(crate) const UNSENT_MAX: usize = 10_000;

@@ -21,13 +21,13 @@ use crate::body::{Body, SIGNAL_TYPE};
 use crate::chain::Cause;
 use crate::conversation::Inbound;
 use crate::dedupe::Known;
-use crate::endpoint::{Endpoint, Event, HeldRow, InboxRow, LinkId, PathKind, Row, SeenRow, Write};
+use crate::endpoint::{Endpoint, Event, HeldRow, Holding, InboxRow, LinkId, PathKind, Row, SeenRow, Write};
 use crate::envelope::{Channel, UnverifiedEnvelope};
 use crate::id::{Generation, MessageId, PeerId};
-use crate::limits::{CLOCK_SKEW_MAX, DEDUPE_GRACE, HELD_MESSAGES_MAX};
+use crate::limits::{CLOCK_SKEW_MAX, DEDUPE_GRACE, GENERATIONS_PER_SENDER_MAX, HELD_MESSAGES_MAX};
 use crate::open::Opened;
 use crate::receipt::{ReceiptCode, ReceiptStatus};
-use crate::receipts::{Owed, Receipts, Source};
+use crate::receipts::{Owed, Receipts, Source, UNSENT_MAX};
 use crate::reject::Reject;
 use crate::signal::Signal;
 use crate::time::{Now, UnixMs};
@@ -75,6 +75,7 @@ impl Inbox {
         for row in held {
             conversations.entry((row.from, row.generation)).or_default().hold(row.seq, row.row, row.exp);
         }
+        forget_surplus(&mut conversations);
         Self {
             waiting: Vec::new(),
             asked: false,
@@ -140,11 +141,49 @@ impl Inbox {
         self.recent_order.push_back(key);
     }
 
-    /// Whether a message would have to wait in a conversation in which too many wait.
-    fn is_full(&self, conversation: (PeerId, Generation), seq: u64, lowest: u64) -> bool {
-        let conversation = self.conversations.get(&conversation);
-        conversation.is_some_and(|held| held.held() >= HELD_MESSAGES_MAX && held.would_hold(seq, lowest))
+    pub(crate) fn holdings(&self, members: usize) -> [Holding; 6] {
+        let lives = members * GENERATIONS_PER_SENDER_MAX;
+        let held = self.conversations.values().map(Inbound::held).sum();
+        [
+            Holding::new("inbound conversations", self.conversations.len(), lives),
+            Holding::new("messages held behind gaps", held, members * HELD_MESSAGES_MAX),
+            Holding::new("ids admitted lately", self.recent.len(), RECENT_MAX),
+            Holding::new("envelopes that wait for the store", self.waiting.len(), 0),
+            Holding::new("receipts owed", self.receipts.owed(), 0),
+            Holding::new("words of reading unsaid", self.receipts.unsaid(), UNSENT_MAX),
+        ]
     }
+
+    /// Whether a message would have to wait where too many of its sender wait.
+    fn is_full(&self, (from, generation): (PeerId, Generation), seq: u64, lowest: u64) -> bool {
+        let would_hold = match self.conversations.get(&(from, generation)) {
+            Some(held) => held.would_hold(seq, lowest),
+            None => Inbound::resume(lowest).would_hold(seq, lowest),
+        };
+        let held = || self.of_sender(from).map(|(_, held)| held.held()).sum::<usize>();
+        would_hold && held() >= HELD_MESSAGES_MAX
+    }
+
+    /// Every life of one sender's counters.
+    fn of_sender(&self, from: PeerId) -> impl Iterator<Item = (&(PeerId, Generation), &Inbound)> {
+        let (first, last) = (Generation([0; Generation::LEN]), Generation([u8::MAX; Generation::LEN]));
+        self.conversations.range((from, first)..=(from, last))
+    }
+}
+
+/// Of a sender with too many lives of its counters those go in which nothing waits. The store remembers
+/// more of them than memory needs to.
+fn forget_surplus(conversations: &mut BTreeMap<(PeerId, Generation), Inbound>) {
+    let mut lives: BTreeMap<PeerId, usize> = BTreeMap::new();
+    for (from, _) in conversations.keys() {
+        *lives.entry(*from).or_default() += 1;
+    }
+    conversations.retain(|(from, _), held| {
+        let count = lives.entry(*from).or_default();
+        let goes = *count > GENERATIONS_PER_SENDER_MAX && held.held() == 0;
+        *count -= usize::from(goes);
+        !goes
+    });
 }
 
 impl Arrived {
@@ -301,6 +340,9 @@ impl Endpoint {
         if place.is_some() && self.inbox.is_full((header.from, generation), seq, lowest) {
             // No receipt: it stays with the coordinator, or with the sender, until there is room.
             return;
+        }
+        if place.is_some() {
+            self.make_room((header.from, generation));
         }
         let row = self.inbox.next_row;
         self.inbox.next_row += 1;

@@ -7,6 +7,8 @@
 //! 5. `route`              (route.rs) the best path there is carries those bytes
 //! 6. `receipt`            (receipts.rs) a signed receipt from any path settles the row
 
+mod ending;
+
 use std::collections::{BTreeSet, VecDeque};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -14,7 +16,7 @@ use sha2::Sha256;
 
 use crate::body::{Body, CONTENT_TYPE_BYTES_MAX, Message, Place};
 use crate::endpoint::{
-    Endpoint, Event, OutboxRow, OutboxState, PathKind, Refusal, Reply, RequeueRow, Row, Send, SentRow, Token,
+    Endpoint, Event, Holding, OutboxRow, OutboxState, Refusal, Reply, RequeueRow, Row, Send, SentRow, Token,
     Write,
 };
 use crate::envelope::{Channel, Header, Priority, Recipient, SealedEnvelope, Suite};
@@ -58,6 +60,21 @@ impl Sends {
     /// Rows are numbered from `next_row` on.
     pub(crate) fn new(next_row: Row) -> Self {
         Self { waiting: VecDeque::new(), next_row, requeued: BTreeSet::new() }
+    }
+
+    /// Remembers a row that was requeued. The store knows those that were requeued longest ago.
+    fn requeue(&mut self, row: Row) {
+        self.requeued.insert(row);
+        if self.requeued.len() > REQUEUED_MAX {
+            self.requeued.pop_first();
+        }
+    }
+
+    pub(crate) fn holdings(&self) -> [Holding; 2] {
+        [
+            Holding::new("sends that wait for the store", self.waiting.len(), 0),
+            Holding::new("requeued rows remembered", self.requeued.len(), REQUEUED_MAX),
+        ]
     }
 
     /// A message, to be accepted at the end of the batch.
@@ -354,7 +371,7 @@ impl Endpoint {
             match recorded {
                 Ok(()) => {
                     self.write(Write::Retire { row, replaced_by: id });
-                    self.sends.requeued.insert(row);
+                    self.sends.requeue(row);
                     fresh.push(id);
                 }
                 Err(refusal) if fresh.is_empty() => return self.refuse(token, refusal),
@@ -362,55 +379,6 @@ impl Endpoint {
             }
         }
         self.reply(token, Reply::Requeued(fresh));
-    }
-
-    /// Cancels rows that no transport ever saw.
-    pub(crate) fn abort(&mut self, now: Now, token: Token, id: MessageId) {
-        let rows = self.delivery.under(&id);
-        let untouched: Vec<Row> = rows
-            .iter()
-            .copied()
-            .filter(|row| self.delivery.item(*row).is_some_and(|item| !item.transmitted))
-            .collect();
-        if untouched.is_empty() {
-            let why = if rows.is_empty() { "is not under way" } else { "may have been transmitted already" };
-            return self.refuse(token, Refusal::NotFound(format!("nothing to abort: {id} {why}")));
-        }
-        for row in untouched {
-            self.fail(now, row, OutboxState::Aborted);
-        }
-        self.reply(token, Reply::Done);
-    }
-
-    /// Ends a row without delivery, and lets the recipient's conversation go on.
-    pub(crate) fn fail(&mut self, now: Now, row: Row, state: OutboxState) {
-        let Some(item) = self.delivery.settle(row) else { return };
-        // Whoever refuses what came after its time says only that.
-        let late = matches!(&state, OutboxState::Rejected(code) if code == "expiry" || code == "stale");
-        let over = late && item.exp <= now.wall;
-        let state = if over { OutboxState::Expired("expired".to_owned()) } else { state };
-        self.write(Write::OutboxState { row, state: state.clone(), path: item.path, at: now.wall });
-        self.event(Event::Outbox { id: item.id, to: item.to, state, path: item.path, at: now.wall });
-        self.delivery.conversation(item.to).fail(item.seq);
-        self.tell_settled(now, item.to);
-    }
-
-    /// A row reached a state; `path` overrides the way it is known to have gone.
-    pub(crate) fn settle(&mut self, now: Now, row: Row, state: OutboxState, path: Option<PathKind>) {
-        let Some(item) = self.delivery.settle(row) else { return };
-        let path = path.or(item.path);
-        self.write(Write::OutboxState { row, state: state.clone(), path, at: now.wall });
-        self.event(Event::Outbox { id: item.id, to: item.to, state, path, at: now.wall });
-        if self.tell_settled(now, item.to) {
-            self.delivery.conversation(item.to).told();
-        }
-    }
-
-    /// Ends rows whose time ran out here.
-    pub(crate) fn expire(&mut self, now: Now) {
-        for row in self.delivery.expired(now.wall) {
-            self.fail(now, row, OutboxState::Expired("expired".to_owned()));
-        }
     }
 
     /// fp = HMAC(local secret, T("req", mesh, from, channel, to, id, body)): equal across re-seals.
@@ -428,6 +396,10 @@ impl Endpoint {
 fn no_key(to: &PeerId) -> Refusal {
     Refusal::NotFound(format!("no key of {to} is known to seal to; it must come online once"))
 }
+
+/// Rows remembered as requeued: far more than one answer of the store lists, which is as stale as a second
+/// request can be.
+const REQUEUED_MAX: usize = 4_096;
 
 /// Sealings of one message before it is dead: the weekly key, the first key, and three weeks' worth.
 const SEALS_MAX: u32 = 5;

@@ -34,6 +34,7 @@ FIELDS = {
     "forked": {"size": int},
     "alarmed": {"node": int, "what": str},
     "depth": {"what": str, "place": str, "count": int, "limit": int},
+    "holds": {"node": int, "what": str, "count": int, "most": int},
     "broke": {"place": str, "what": str},
     "end": {"revoked": list, "left": list},
 }
@@ -243,6 +244,13 @@ def bounded_queues(history):
             yield fact["at_us"], f"{fact['count']} {fact['what']} at {fact['place']}, {fact['limit']} are allowed"
 
 
+def bounded_memory(history):
+    """What a node's machine holds stays within its bounds."""
+    for fact in history.of("holds"):
+        if fact["count"] > fact["most"]:
+            yield fact["at_us"], f"node {fact['node']} held {fact['count']} {fact['what']}, {fact['most']} are allowed"
+
+
 def drains(history):
     """After the last fault everything drains."""
     for left in history.end["left"]:
@@ -259,6 +267,7 @@ INVARIANTS = (
     head_grows,
     forks_raise_evidence,
     bounded_queues,
+    bounded_memory,
     drains,
 )
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use peerloom_proto::endpoint::{OutboxState, PathKind};
+use peerloom_proto::endpoint::{Holding, OutboxState, PathKind};
 use peerloom_proto::{EntryHash, Head, MessageId, PeerId};
 
 use super::all;
@@ -191,6 +191,16 @@ fn a_queue_over_its_bound_is_seen() {
     let depth = |count| Fact::Depth { what: "queued envelopes", at: Place::Node(1), count, limit: 10 };
     assert_eq!(all(&history(vec![depth(10)])), []);
     fails("bounded_queues", vec![depth(11)]);
+}
+
+#[test]
+fn a_machine_that_holds_more_than_it_may_is_seen() {
+    let holds = |count| {
+        let holding = Holding { what: "inbound conversations", count, most: 10 };
+        Fact::Holds { node: 1, holding }
+    };
+    assert_eq!(all(&history(vec![holds(10)])), []);
+    fails("bounded_memory", vec![holds(11)]);
 }
 
 #[test]

@@ -48,6 +48,7 @@ impl World {
     pub(crate) fn node_wakes(&mut self, node: usize) {
         let now = self.node_now(node);
         let unique = self.unique();
+        let leaves = self.is_planted(Mutant::LeavesOutputs) && self.nodes[node].serial.is_multiple_of(8);
         let it = &mut self.nodes[node];
         let Some(process) = it.process.as_mut().filter(|process| process.open.is_none() && !process.refusing)
         else {
@@ -63,7 +64,9 @@ impl World {
             open.stops |= matches!(input, Input::Stop);
             process.endpoint.handle(now, input);
         }
-        let Ok(()) = open.batch.drain(&mut process.endpoint, now, &mut Disk { disk: &it.disk, unique });
+        if !leaves {
+            let Ok(()) = open.batch.drain(&mut process.endpoint, now, &mut Disk { disk: &it.disk, unique });
+        }
         if open.batch.writes.is_empty() {
             return self.finish_batch(node, open);
         }
@@ -228,9 +231,27 @@ impl World {
         {
             return self.kill_node(node, away);
         }
+        self.note_holdings(node);
         self.arm_node(node);
     }
+
+    /// What the machine holds between batches, once in a while.
+    fn note_holdings(&mut self, node: usize) {
+        let at = self.queue.now();
+        let it = &mut self.nodes[node];
+        let Some(process) = it.process.as_mut().filter(|process| process.counted_at + COUNTED_EVERY <= at)
+        else {
+            return;
+        };
+        process.counted_at = at;
+        for holding in process.endpoint.holdings() {
+            self.history.holds(at, node, holding);
+        }
+    }
 }
+
+/// A machine's holdings are counted this often: what grows without a bound goes on growing meanwhile.
+const COUNTED_EVERY: Duration = Duration::from_secs(10);
 
 /// A node's disk as a batch asks it.
 struct Disk<'a> {

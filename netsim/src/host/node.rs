@@ -78,6 +78,8 @@ pub(crate) struct Process {
     /// How long it will be away, once it was asked to end.
     pub(crate) stop_for: Option<Duration>,
     pub(super) failures: u32,
+    /// When its machine's holdings were last counted.
+    pub(super) counted_at: Duration,
     reopened: u32,
 }
 
@@ -150,6 +152,7 @@ impl World {
             wakes_at: None,
             stop_for: None,
             failures: 0,
+            counted_at: started,
             reopened: 0,
         });
         self.announce(node);

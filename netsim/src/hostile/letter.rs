@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerloom_proto::{
-    Body, BoxSecretKey, Channel, EntryHash, EnvHash, Fingerprint, Head, Header, Kid, Message, MessageId,
-    PeerId, Priority, Recipient, SIGNAL_TYPE, SealedEnvelope, SenderBox, Signal, Suite, UnixMs,
-    UnverifiedEnvelope, Value, decode, encode, seal, sha256,
+    Body, BoxSecretKey, Channel, EntryHash, EnvHash, Fingerprint, Generation, Head, Header, Kid, Message,
+    MessageId, PeerId, Place, Priority, Recipient, SIGNAL_TYPE, SealedEnvelope, SenderBox, Signal, Suite,
+    UnixMs, UnverifiedEnvelope, Value, decode, encode, seal, sha256,
 };
 
 use super::REMEMBERED;
@@ -22,6 +22,8 @@ pub(super) struct Letter {
     pub(super) ts: UnixMs,
     pub(super) exp: UnixMs,
     pub(super) head: Head,
+    /// Where it stands in a conversation; none for mail that may be shown at once.
+    pub(super) place: Option<Place>,
     text: String,
     /// What it says instead of its text.
     pub(super) signal: Option<Signal>,
@@ -55,6 +57,7 @@ impl World {
             ts,
             exp: ts.plus(LETTER_LIFE),
             head,
+            place: None,
             text: format!("hostile {number}"),
             signal: None,
         }
@@ -74,7 +77,7 @@ impl World {
             None => ("text/plain", Bytes::copy_from_slice(letter.text.as_bytes())),
         };
         let message = Message { content_type: content_type.to_owned(), content, reply_to: None };
-        let body = Body { message, place: None, prekey: None };
+        let body = Body { message, place: letter.place, prekey: None };
         let header = Header {
             suite: Suite::Box,
             mesh: self.mesh.roster.mesh_id(),
@@ -133,6 +136,15 @@ impl World {
         let (from, row) = rows.get(self.hostiles[hostile].chance.below(rows.len()))?;
         let (id, fp, env_hash, wire) = (row.id, row.fp, row.env_hash, row.wire.clone());
         Some(Row { from: *from, to: row.to, id, fp, env_hash, wire })
+    }
+
+    /// A message of a life of its counters that begins with it, after one that never comes.
+    pub(super) fn makes_up_a_life(&mut self, hostile: usize, to: usize) {
+        let mut letter = self.letter(hostile, to);
+        let generation = Generation(self.hostiles[hostile].chance.bytes());
+        letter.place = Some(Place { generation, seq: 1, lowest: 0 });
+        self.posts(hostile, &letter);
+        self.did("made up a life");
     }
 
     /// Heads of no log, of a longer one, and of the time before it was a member.

@@ -180,6 +180,11 @@ mod mutants {
     }
 
     #[test]
+    fn a_node_that_leaves_what_its_machine_wants_is_seen_to_grow() {
+        caught(Mutant::LeavesOutputs, "foul_weather", "bounded_memory");
+    }
+
+    #[test]
     fn a_coordinator_without_bounds_is_seen() {
         caught(Mutant::ForgetsBound, "queue_full", "bounded_queues");
     }

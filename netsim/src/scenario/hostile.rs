@@ -52,6 +52,8 @@ pub(crate) enum Hostility {
     Signals,
     /// Requests at the coordinator that are none of its business.
     Requests,
+    /// Messages that each begin another life of its counters, behind a gap.
+    Lives,
     /// Good messages.
     Flood,
     /// Messages after it was revoked, which a coordinator lets through.

@@ -10,7 +10,7 @@ use super::Links;
 use super::birthday::can_help;
 use crate::endpoint::{Endpoint, Output};
 use crate::id::{CertHash, ConnId, PeerId};
-use crate::limits::{CANDIDATES_MAX, HANDSHAKE_TIMEOUT, LINKS_MAX};
+use crate::limits::{CANDIDATES_MAX, HANDSHAKE_TIMEOUT};
 use crate::paths::{
     Candidate, Check, ChecksView, Choice, Nat, PathPolicy, Rank, Reach, birthday_after, is_usable,
 };
@@ -154,8 +154,7 @@ impl Endpoint {
             self.why_not(peer, "the configuration here keeps this peer on the relay");
             return;
         }
-        let full = self.links.bound.len() + self.links.opened.len() >= LINKS_MAX;
-        if full || self.links.is_under_way(&peer) || !self.uplink.is_ready() {
+        if self.links.is_full() || self.links.is_under_way(&peer) || !self.uplink.is_ready() {
             return;
         }
         let nonce = self.entropy.bytes();
@@ -186,7 +185,7 @@ impl Endpoint {
         if ours.is_some_and(|attempt| attempt.agreed().is_none()) && self.me.id < from {
             return;
         }
-        if self.links.bound.len() + self.links.opened.len() >= LINKS_MAX {
+        if ours.is_none() && self.links.is_full() {
             return self.signal_by_relay(now, from, &Signal::Decline { offer });
         }
         let nonce = self.entropy.bytes();

@@ -97,7 +97,7 @@ impl Endpoint {
 }
 
 /// Requests held until the answer that tells their key: one for each address of the peer.
-const EARLY_MAX: usize = 16;
+pub(super) const EARLY_MAX: usize = 16;
 
 /// A request held longer than this is repeated by its sender anyway.
 const EARLY_LIFE: Duration = Duration::from_secs(2);

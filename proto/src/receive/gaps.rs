@@ -2,7 +2,7 @@
 
 use crate::endpoint::{Endpoint, Event, Row, Write};
 use crate::id::{Generation, PeerId};
-use crate::limits::CLOCK_SKEW_MAX;
+use crate::limits::{CLOCK_SKEW_MAX, GENERATIONS_PER_SENDER_MAX};
 use crate::time::{Now, UnixMs};
 
 impl Endpoint {
@@ -46,6 +46,22 @@ impl Endpoint {
             }
         }
         self.save_conversations();
+    }
+
+    /// A sender begins another life of its counters. Where it has too many, the one ends in which least
+    /// waits, and what waits there is shown: a member that makes up lives uses up its own.
+    pub(super) fn make_room(&mut self, key: (PeerId, Generation)) {
+        if self.inbox.conversations.contains_key(&key) {
+            return;
+        }
+        let lives: Vec<_> = self.inbox.of_sender(key.0).map(|(key, held)| (held.held(), *key)).collect();
+        if lives.len() < GENERATIONS_PER_SENDER_MAX {
+            return;
+        }
+        let ended = lives.into_iter().min();
+        if let Some(mut ended) = ended.and_then(|(_, key)| self.inbox.conversations.remove(&key)) {
+            self.release(ended.give_up(UnixMs(u64::MAX)));
+        }
     }
 
     fn release(&mut self, rows: Vec<Row>) {

@@ -12,7 +12,7 @@ use crate::endpoint::{Event, OutboxState, Refusal, Reply, Request, RequeueRow, S
 use crate::envelope::{Channel, Header, Priority, Recipient, Suite};
 use crate::id::{Fingerprint, Generation, Kid, MessageId};
 use crate::key::BoxSecretKey;
-use crate::limits::MESSAGE_LIFE_MAX;
+use crate::limits::{GENERATIONS_PER_SENDER_MAX, MESSAGE_LIFE_MAX};
 use crate::seal::{SenderBox, seal};
 use crate::wire::{OnLink, ToNode};
 
@@ -220,6 +220,38 @@ fn crafted(world: &World, from: usize, to: usize, id: MessageId, text: &str, pla
 
 fn place(seq: u64, lowest: u64) -> Place {
     Place { generation: Generation([1; 8]), seq, lowest }
+}
+
+/// Bob gets this many messages of Alice, each of another life of her counters and each, but for the first
+/// of them, behind a gap.
+fn lives(world: &mut World, count: u16) {
+    for life in 0..count {
+        let mut generation = [9; 8];
+        generation[..2].copy_from_slice(&life.to_be_bytes());
+        let mut id = [7; 16];
+        id[..2].copy_from_slice(&life.to_be_bytes());
+        let place = Place { generation: Generation(generation), seq: u64::from(life != 0), lowest: 0 };
+        let envelope = crafted(world, ALICE, BOB, MessageId(id), &life.to_string(), place);
+        world.inject(BOB, &ToNode::Deliver { claim: 2_000 + u64::from(life), queued: false, envelope });
+        world.settle();
+    }
+}
+
+#[test]
+fn a_member_that_makes_up_lives_of_its_counters_takes_no_memory_with_them() {
+    let mut world = World::new(2, Direct::Blocked);
+    lives(&mut world, 40);
+    let held = |world: &World| {
+        let holdings = world.endpoint(BOB).holdings();
+        holdings.into_iter().find(|held| held.what == "inbound conversations").expect("it is counted").count
+    };
+    assert_eq!(held(&world), GENERATIONS_PER_SENDER_MAX);
+    // The first had nothing to wait for and went first; each that followed it out was shown then.
+    let shown = world.inbox(BOB).len();
+    assert_eq!(shown, 40 - GENERATIONS_PER_SENDER_MAX);
+    world.restart(BOB);
+    assert_eq!(held(&world), GENERATIONS_PER_SENDER_MAX);
+    assert_eq!(world.inbox(BOB).len(), shown);
 }
 
 #[test]
