@@ -10,6 +10,7 @@ mod lab;
 // What shall happen.
 mod fault;
 mod mutant;
+pub mod operations;
 mod scenario;
 mod workload;
 // The world it happens in.
@@ -70,6 +71,8 @@ enum Command {
     Replay(simulate::RunArgs),
     /// Draws a part of a run as a Mermaid sequence diagram.
     Graph(graph::GraphArgs),
+    /// Prints what a fuzzer found as a scenario.
+    Operations(operations::OperationsArgs),
     /// Runs a chat among growing numbers of nodes and prints what each world costs.
     Scale(scale::ScaleArgs),
     /// Makes a run that fails smaller while it fails the same way, and writes it as a scenario.
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => simulate::run(&args),
         Command::Replay(args) => simulate::replay(&args),
         Command::Graph(args) => graph::main(&args),
+        Command::Operations(args) => operations::main(&args),
         Command::Scale(args) => scale::main(&args),
         Command::Shrink(args) => shrink::main(&args),
         Command::Swarm(args) => swarm::main(&args),
