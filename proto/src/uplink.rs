@@ -232,6 +232,7 @@ impl Endpoint {
         self.uplink.state = State::Down { retry_at };
         self.delivery.path_closed(Via::Uplink);
         self.delivery.copies_lost();
+        self.offers_lost();
         // What was said last may have been lost with it.
         for peer in self.links.take_signals() {
             self.delivery.conversation(peer).unheard();

@@ -6,6 +6,8 @@
 //! 4. `datagrams`  requests and answers, whichever side sent them
 //! 5. `press_on`   what is due: requests, the dial, or the end
 
+use std::time::Duration;
+
 use super::Links;
 use super::birthday::can_help;
 use crate::endpoint::{Endpoint, Output};
@@ -65,6 +67,11 @@ impl Attempt {
             Stage::Agreed(agreed) => Some(agreed),
             Stage::Offered => None,
         }
+    }
+
+    /// Whether its offer may yet be answered. One that was not for so long went to a session that is gone.
+    fn is_offer_under_way(&self, now: Monotonic) -> bool {
+        self.agreed().is_none() && now + HANDSHAKE_TIMEOUT < self.until + OFFER_STANDS
     }
 
     /// Whether it guesses ports.
@@ -182,7 +189,7 @@ impl Endpoint {
         };
         // Of two simultaneous offers the lower key's stands.
         let ours = self.links.attempts.get(&from);
-        if ours.is_some_and(|attempt| attempt.agreed().is_none()) && self.me.id < from {
+        if ours.is_some_and(|attempt| attempt.is_offer_under_way(now.monotonic)) && self.me.id < from {
             return;
         }
         if ours.is_none() && self.links.is_full() {
@@ -324,6 +331,14 @@ impl Endpoint {
         self.why_not(peer, why);
     }
 
+    /// The uplink is gone, and perhaps offers with it that nobody will answer: who is to have a link gets
+    /// another offer when it is back.
+    pub(crate) fn offers_lost(&mut self) {
+        let offered = self.links.attempts.iter().filter(|(_, attempt)| attempt.agreed().is_none());
+        let peers: Vec<PeerId> = offered.map(|(peer, _)| *peer).collect();
+        peers.into_iter().for_each(|peer| self.forget_attempt(peer));
+    }
+
     pub(super) fn forget_attempt(&mut self, peer: PeerId) {
         let Some(attempt) = self.links.attempts.remove(&peer) else { return };
         if let Stage::Agreed(mut agreed) = attempt.stage {
@@ -369,3 +384,6 @@ impl Endpoint {
 /// How often one attempt tells its peer where this side is: a NAT that gives every server another
 /// address would else be told of server by server.
 const TELLINGS_MAX: u32 = 4;
+
+/// How long an unanswered offer stands against the peer's own: longer than relay and commit take.
+const OFFER_STANDS: Duration = Duration::from_secs(2);

@@ -222,3 +222,20 @@ fn an_uplink_that_does_not_answer_after_a_wake_is_given_up_within_five_seconds()
     world.pass(Duration::from_millis(200));
     assert_ne!(world.endpoint(ALICE).uplink_status(), &UplinkStatus::Connected);
 }
+
+#[test]
+fn an_offer_that_went_with_a_dead_uplink_is_made_again_when_there_is_another() {
+    for victim in [ALICE, BOB] {
+        let mut world =
+            World::behind([Site::PortRestricted, Site::PortRestricted], Duration::from_millis(25));
+        linked(&mut world);
+        world.coordinator_up = false;
+        world.cut_direct();
+        world.pass(Duration::from_secs(3));
+        world.wake(victim);
+        world.pass(Duration::from_millis(5_100));
+        world.coordinator_up = true;
+        world.pass(Duration::from_secs(1));
+        assert!(world.is_direct(ALICE, BOB), "{victim}");
+    }
+}
