@@ -1,9 +1,6 @@
 //! Keys: ed25519 signs, a separately generated x25519 key opens (protocol.md §2). Secrets are
 //! wiped on drop and cannot be printed, compared or serialised.
 
-#[cfg(feature = "memo")]
-mod memo;
-
 use std::fmt;
 
 use ed25519_dalek::{Signer, SigningKey};
@@ -58,7 +55,7 @@ impl IdentityKey {
         let input = signing_input(label, fields);
         let signature = Signature(self.0.sign(&input).to_bytes());
         #[cfg(feature = "memo")]
-        memo::learn(self.id(), signature, &input);
+        crate::memo::learn_signature(self.id(), signature, &input);
         signature
     }
 }
@@ -97,13 +94,13 @@ impl VerifyKey {
     pub fn accepts(&self, signature: &Signature, label: &str, fields: &[&[u8]]) -> bool {
         let input = signing_input(label, fields);
         #[cfg(feature = "memo")]
-        if memo::holds(self.id(), *signature, &input) {
+        if crate::memo::is_known(self.id(), *signature, &input) {
             return true;
         }
         let holds = self.0.verify_strict(&input, &ed25519_dalek::Signature::from_bytes(&signature.0)).is_ok();
         #[cfg(feature = "memo")]
         if holds {
-            memo::learn(self.id(), *signature, &input);
+            crate::memo::learn_signature(self.id(), *signature, &input);
         }
         holds
     }
@@ -118,6 +115,10 @@ impl fmt::Debug for VerifyKey {
 /// Whether `signature` by `signer` over (label, fields) holds; false also for a weak signer key.
 #[must_use]
 pub fn signed_by(signer: &PeerId, signature: &Signature, label: &str, fields: &[&[u8]]) -> bool {
+    #[cfg(feature = "memo")]
+    if crate::memo::is_known(*signer, *signature, &signing_input(label, fields)) {
+        return true;
+    }
     VerifyKey::parse(signer).is_ok_and(|key| key.accepts(signature, label, fields))
 }
 

@@ -2,6 +2,7 @@
 //! open mail, and when the next is due.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crypto_box::SalsaBox;
 
@@ -19,7 +20,7 @@ use crate::wire::SignedBytes;
 #[derive(Default)]
 pub(crate) struct Keyring {
     held: BTreeMap<Kid, HeldPrekey>,
-    boxes: BTreeMap<(Kid, [u8; 32]), SalsaBox>,
+    boxes: BTreeMap<(Kid, [u8; 32]), Arc<SalsaBox>>,
     order: VecDeque<(Kid, [u8; 32])>,
 }
 
@@ -101,7 +102,12 @@ impl Keyring {
     pub(crate) fn shared_box(&mut self, kid: &Kid, sender: &BoxPublicKey) -> Option<&SalsaBox> {
         let key = (*kid, *sender.as_bytes());
         if !self.boxes.contains_key(&key) {
-            let made = receiver_box(&self.held.get(kid)?.secret, sender);
+            let secret = &self.held.get(kid)?.secret;
+            #[cfg(feature = "memo")]
+            let made = crate::memo::known_box(*kid, *sender.as_bytes())
+                .unwrap_or_else(|| Arc::new(receiver_box(secret, sender)));
+            #[cfg(not(feature = "memo"))]
+            let made = Arc::new(receiver_box(secret, sender));
             if self.order.len() == BOXES_MAX
                 && let Some(oldest) = self.order.pop_front()
             {
@@ -110,7 +116,7 @@ impl Keyring {
             self.order.push_back(key);
             self.boxes.insert(key, made);
         }
-        self.boxes.get(&key)
+        self.boxes.get(&key).map(Arc::as_ref)
     }
 }
 

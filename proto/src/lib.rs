@@ -6,6 +6,8 @@ mod canonical;
 mod id;
 mod key;
 pub mod limits;
+#[cfg(feature = "memo")]
+mod memo;
 mod time;
 mod transcript;
 

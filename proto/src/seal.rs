@@ -1,6 +1,8 @@
 //! Sealing (protocol.md §4): the one place where a body becomes an envelope. Sealed once, when the
 //! outbox row is written; every path carries these bytes.
 
+use std::sync::Arc;
+
 use crypto_box::SalsaBox;
 use crypto_box::aead::AeadInPlace;
 use hmac::{Hmac, KeyInit, Mac};
@@ -16,17 +18,17 @@ use crate::transcript::{hash, sha256, transcript};
 pub struct SenderBox {
     spk: [u8; 32],
     kid: Kid,
-    shared: SalsaBox,
+    shared: Arc<SalsaBox>,
 }
 
 impl SenderBox {
     /// From this node's short-lived secret and the recipient key to seal to.
     pub fn new(secret: &BoxSecretKey, recipient: &BoxPublicKey) -> Self {
-        Self {
-            spk: *secret.public().as_bytes(),
-            kid: recipient.kid(),
-            shared: SalsaBox::new(&(*recipient.as_bytes()).into(), &(*secret.expose()).into()),
-        }
+        let (spk, kid) = (*secret.public().as_bytes(), recipient.kid());
+        let shared = Arc::new(SalsaBox::new(&(*recipient.as_bytes()).into(), &(*secret.expose()).into()));
+        #[cfg(feature = "memo")]
+        crate::memo::learn_box(kid, spk, &shared);
+        Self { spk, kid, shared }
     }
 
     /// The public half that stands in the header.
