@@ -250,7 +250,7 @@ impl World {
     fn signals(&mut self, hostile: usize, to: usize) {
         let it = &mut self.hostiles[hostile];
         let (nonce, offer) = (it.chance.bytes(), it.chance.bytes());
-        let cert = peerloom_proto::CertHash(it.chance.bytes());
+        let means = peerloom_proto::Means::quic(peerloom_proto::CertHash(it.chance.bytes()));
         let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
         let reach = Reach {
             candidates: vec![Candidate { kind: CandidateKind::Host, addr }],
@@ -258,8 +258,8 @@ impl World {
             birthday: true,
         };
         let signal = match it.chance.below(6) {
-            0 => Signal::Offer { nonce, cert, reach },
-            1 => Signal::Answer { nonce, offer, cert, reach },
+            0 => Signal::Offer { nonce, means, reach },
+            1 => Signal::Answer { nonce, offer, means, reach },
             2 => Signal::Echo { nonce },
             3 => Signal::EchoReply { nonce },
             4 => Signal::Candidates { nonce, reach },

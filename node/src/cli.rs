@@ -85,7 +85,9 @@ The code never belongs on the command line: other users of the machine could rea
 Examples:
   peerloom up --detach
   peerloom up --new acme --name laptop --detach      the shortest way: mesh, coordinator and node
-  peerloom up --new acme --name laptop --coordinator https://mesh.example --detach")]
+  peerloom up --new acme --name laptop --coordinator https://mesh.example --detach
+  PEERLOOM_TRANSPORTS=webrtc peerloom up --detach    direct links over WebRTC alone, without QUIC
+Settings stand in config.toml in the home, or in the environment.")]
     Up(UpArgs),
     /// Stop the node; its mail waits at the coordinator
     #[command(after_help = "\

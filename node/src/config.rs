@@ -19,6 +19,8 @@ pub struct RawConfig {
     pub log: Option<String>,
     /// See [`Config::direct`].
     pub direct: Option<bool>,
+    /// See [`Config::transports`].
+    pub transports: Option<Transports>,
     /// See [`Config::allow_loopback`].
     pub allow_loopback: Option<bool>,
     /// The part of [`Config::paths`] for everyone.
@@ -39,6 +41,8 @@ pub struct Config {
     pub log: String,
     /// Whether this node offers and takes direct links.
     pub direct: bool,
+    /// What direct links are made with.
+    pub transports: Transports,
     /// Whether loopback addresses are offered for direct links although the coordinator is not on
     /// one. With a coordinator on a loopback address they always are.
     pub allow_loopback: bool,
@@ -52,6 +56,45 @@ pub struct Config {
     /// private authority.
     pub ca_file: Option<PathBuf>,
 }
+
+/// What direct links are made with, at least one. Written as words with commas between: `quic,webrtc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct Transports {
+    /// QUIC.
+    pub quic: bool,
+    /// WebRTC data channels.
+    pub webrtc: bool,
+}
+
+impl FromStr for Transports {
+    type Err = TransportsError;
+
+    fn from_str(text: &str) -> Result<Self, TransportsError> {
+        let mut transports = Self { quic: false, webrtc: false };
+        for word in text.split(',').map(str::trim) {
+            match word {
+                "quic" => transports.quic = true,
+                "webrtc" => transports.webrtc = true,
+                _ => return Err(TransportsError(word.to_owned())),
+            }
+        }
+        Ok(transports)
+    }
+}
+
+impl TryFrom<String> for Transports {
+    type Error = TransportsError;
+
+    fn try_from(text: String) -> Result<Self, TransportsError> {
+        text.parse()
+    }
+}
+
+/// No transport has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no transport; there are quic and webrtc")]
+pub struct TransportsError(String);
 
 /// A row of the configuration table.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +110,7 @@ pub struct Setting {
 }
 
 /// Every setting there is.
-pub const SETTINGS: [Setting; 6] = [
+pub const SETTINGS: [Setting; 7] = [
     Setting {
         name: "log",
         variable: "PEERLOOM_LOG",
@@ -79,6 +122,12 @@ pub const SETTINGS: [Setting; 6] = [
         variable: "PEERLOOM_DIRECT",
         default: "true",
         says: "whether this node offers and takes direct links",
+    },
+    Setting {
+        name: "transports",
+        variable: "PEERLOOM_TRANSPORTS",
+        default: "quic,webrtc",
+        says: "what direct links are made with: quic, webrtc, or both with a comma between",
     },
     Setting {
         name: "allow_loopback",
@@ -194,12 +243,13 @@ impl Config {
     /// Order: flag, environment, the home's `config.toml`, default.
     pub fn resolve(flags: RawConfig, env: &Env, home: &Home) -> Result<Self, ConfigError> {
         let file = RawConfig::read(home)?;
-        let [log, direct, allow_loopback, path, udp_port, ca_file] = &SETTINGS;
+        let [log, direct, transports, allow_loopback, path, udp_port, ca_file] = &SETTINGS;
         let everyone: String = pick(flags.path, env, file.path, path)?;
         let ca_file: PathBuf = pick(flags.ca_file, env, file.ca_file, ca_file)?;
         Ok(Self {
             log: pick(flags.log, env, file.log, log)?,
             direct: pick(flags.direct, env, file.direct, direct)?,
+            transports: pick(flags.transports, env, file.transports, transports)?,
             allow_loopback: pick(flags.allow_loopback, env, file.allow_loopback, allow_loopback)?,
             paths: PathPolicies { everyone: policy("path", everyone)?, named: named(file.paths)? },
             udp_port: pick(flags.udp_port, env, file.udp_port, udp_port)?,
@@ -282,6 +332,7 @@ mod tests {
         let expected = Config {
             log: "flag".to_owned(),
             direct: false,
+            transports: Transports { quic: true, webrtc: true },
             allow_loopback: false,
             paths: PathPolicies::default(),
             udp_port: 8,
@@ -323,6 +374,19 @@ mod tests {
         let env = Env::of([("PEERLOOM_DIRECT", "maybe")]);
         let error = Config::resolve(RawConfig::default(), &env, &home).unwrap_err();
         assert!(error.to_string().starts_with("PEERLOOM_DIRECT is \"maybe\""), "{error}");
+    }
+
+    #[test]
+    fn transports_are_named_by_words_and_a_word_that_is_none_is_refused_by_name() {
+        let (_dir, home) = home_with("transports = 'webrtc'\n");
+        let config = Config::resolve(RawConfig::default(), &Env::default(), &home).unwrap();
+        assert_eq!(config.transports, Transports { quic: false, webrtc: true });
+        assert_eq!("webrtc, quic".parse(), Ok(Transports { quic: true, webrtc: true }));
+        for wrong in ["", "quic,", "quick", "none"] {
+            let (_dir, home) = home_with(&format!("transports = '{wrong}'\n"));
+            let error = Config::resolve(RawConfig::default(), &Env::default(), &home).unwrap_err();
+            assert!(error.to_string().contains("is no transport; there are quic and webrtc"), "{error}");
+        }
     }
 
     #[test]

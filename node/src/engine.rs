@@ -253,6 +253,7 @@ impl Engine {
                 Output::Dial { conn, peer_cert, socket, candidates } => {
                     self.links.dial(conn, peer_cert, socket, &candidates);
                 }
+                Output::WebRtc(act) => self.links.over_webrtc(act),
                 Output::SendDatagram { socket, to, datagram, ttl } => {
                     self.links.send_datagram(socket, to, &datagram, ttl);
                 }

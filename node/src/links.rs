@@ -1,6 +1,6 @@
 //! Direct links: the UDP sockets, one task for each dial and each link. The machine says whom to
 //! expect, dial and forget and which STUN datagrams to send; this file carries frames and datagrams and
-//! reports what happened.
+//! reports what happened. QUIC's transport owns the sockets, whether QUIC is spoken or not.
 
 mod addresses;
 mod stun;
@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use peerloom_proto::endpoint::{Input, LinkId, OpenedLink};
+use peerloom_proto::endpoint::{Input, LinkId, OpenedLink, WebRtcAct, WebRtcPeer};
 use peerloom_proto::limits::{HANDSHAKE_TIMEOUT, SIGNAL_LIFE};
-use peerloom_proto::{BindTransport, CertHash, ConnId};
+use peerloom_proto::{BindTransport, CertHash, ConnId, Means, WebRtcMeans};
 use peerloom_transports::{
-    BindError, CandidateScope, CloseReason, Datagram, LinkRole, PeerAddr, PeerLink, PeerTransport,
-    QuicTransport, bind_udp,
+    BindError, CandidateScope, CloseReason, Datagram, DialError, LinkProperties, LinkRole, PathKind,
+    PeerAddr, PeerLink, PeerTransport, QuicTransport, WebRtcTransport, bind_udp,
 };
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -26,6 +26,7 @@ use tracing::{debug, trace};
 
 pub(crate) use self::stun::StunFinder;
 use crate::clock::deadline;
+use crate::config::Transports;
 use crate::engine::{Inlet, Source};
 use crate::failure::chain;
 use crate::outlet::{Outlet, outlet};
@@ -52,6 +53,9 @@ pub(crate) struct Links {
 #[derive(Clone, Debug)]
 struct Shared {
     transport: Arc<QuicTransport>,
+    /// Whether QUIC is spoken.
+    quic: bool,
+    webrtc: Option<Arc<WebRtcTransport>>,
     scope: CandidateScope,
     stun: StunFinder,
     inlet: Inlet,
@@ -78,25 +82,34 @@ impl Links {
     pub(crate) fn on(
         port: u16,
         scope: CandidateScope,
+        transports: Transports,
         stun: StunFinder,
         inlet: Inlet,
         runtime: Handle,
     ) -> Result<Self, BindError> {
-        let transport = {
+        let (transport, webrtc) = {
             let _guard = runtime.enter();
-            Arc::new(QuicTransport::new(bind_udp(port)?)?)
+            let quic = QuicTransport::new(bind_udp(port)?)?;
+            let webrtc = transports.webrtc.then(|| WebRtcTransport::new(&quic)).transpose()?;
+            (Arc::new(quic), webrtc.map(Arc::new))
         };
         let shared = Shared {
             transport,
+            quic: transports.quic,
+            webrtc,
             scope,
             stun,
             inlet: inlet.clone(),
             open: Arc::default(),
             next: Arc::new(AtomicU64::new(1)),
         };
-        let accept = runtime.spawn(shared.clone().accept()).abort_handle();
-        let hear = runtime.spawn(shared.clone().hear()).abort_handle();
-        Ok(Self { shared: Some(shared), servants: vec![accept, hear], ..Self::off(inlet, runtime) })
+        let mut servants = vec![runtime.spawn(shared.clone().hear()).abort_handle()];
+        let transports: [Option<Arc<dyn PeerTransport>>; 2] =
+            [Some(shared.transport.clone()), shared.webrtc.clone().map(|webrtc| webrtc as _)];
+        for transport in transports.into_iter().flatten() {
+            servants.push(runtime.spawn(shared.clone().accept(transport)).abort_handle());
+        }
+        Ok(Self { shared: Some(shared), servants, ..Self::off(inlet, runtime) })
     }
 
     /// Tells the machine, at once and whenever it changes, how this node can be reached. Once for
@@ -141,9 +154,36 @@ impl Links {
         self.dials.insert(conn, task.abort_handle());
     }
 
+    /// Does something over WebRTC. Without it the machine is told nothing of what it asked for: it
+    /// asks only where WebRTC was announced.
+    pub(crate) fn over_webrtc(&mut self, act: WebRtcAct) {
+        let Some(shared) = &self.shared else { return };
+        let Some(webrtc) = shared.webrtc.clone() else { return };
+        match act {
+            WebRtcAct::Expect(peer) => {
+                if let Err(error) = webrtc.expect_peer(shared.far(peer), deadline(SIGNAL_LIFE)) {
+                    debug!(%error, "A direct attempt over WebRTC is not expected.");
+                }
+            }
+            WebRtcAct::Dial(peer) => {
+                self.dials.retain(|_, dial| !dial.is_finished());
+                let conn = peer.conn;
+                let task = self.runtime.spawn(shared.clone().dial_webrtc(webrtc, shared.far(peer)));
+                self.dials.insert(conn, task.abort_handle());
+            }
+            WebRtcAct::Learn { conn, candidates } => webrtc.learn(&conn, &candidates, shared.scope),
+        }
+    }
+
+    /// An attempt is over, or its other way has won.
     pub(crate) fn forget(&mut self, conn: ConnId) {
+        // A link that it made has a task of its own.
+        if let Some(dial) = self.dials.remove(&conn) {
+            dial.abort();
+        }
         if let Some(shared) = &self.shared {
             shared.transport.forget(&conn);
+            shared.webrtc.iter().for_each(|webrtc| webrtc.forget(&conn));
         }
     }
 
@@ -218,6 +258,10 @@ impl Links {
             task.abort();
         }
         if let Some(shared) = self.shared.take() {
+            // It says its goodbyes over QUIC's socket.
+            if let Some(webrtc) = &shared.webrtc {
+                webrtc.shut_down().await;
+            }
             shared.transport.shut_down().await;
         }
     }
@@ -229,8 +273,18 @@ impl Shared {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn accept(self) {
-        while let Ok(link) = self.transport.accept().await {
+    /// What this node makes links with.
+    fn means(&self) -> Means {
+        let webrtc = self.webrtc.as_ref().map(|webrtc| WebRtcMeans { cert: webrtc.local_cert(), ice: None });
+        Means { quic: self.quic.then(|| self.transport.local_cert()), webrtc }
+    }
+
+    fn far(&self, peer: WebRtcPeer) -> PeerAddr {
+        PeerAddr::new(peer.conn, peer.peer_cert, &peer.candidates, self.scope).with_ice(peer.ice)
+    }
+
+    async fn accept(self, transport: Arc<dyn PeerTransport>) {
+        while let Ok(link) = transport.accept().await {
             tokio::spawn(self.clone().run(link));
         }
     }
@@ -251,13 +305,23 @@ impl Shared {
     }
 
     async fn dial(self, socket: u16, peer: PeerAddr) {
-        match self.transport.dial_from(socket, &peer, deadline(HANDSHAKE_TIMEOUT)).await {
+        let dialled = self.transport.dial_from(socket, &peer, deadline(HANDSHAKE_TIMEOUT)).await;
+        self.dialled(peer.conn, dialled).await;
+    }
+
+    async fn dial_webrtc(self, webrtc: Arc<WebRtcTransport>, peer: PeerAddr) {
+        let dialled = webrtc.dial(&peer, deadline(HANDSHAKE_TIMEOUT)).await;
+        self.dialled(peer.conn, dialled).await;
+    }
+
+    async fn dialled(self, conn: ConnId, dialled: Result<Box<dyn PeerLink>, DialError>) {
+        match dialled {
             // The link outlives the attempt: forgetting the one must not end the other.
             Ok(link) => {
                 tokio::spawn(self.run(link));
             }
             Err(error) => {
-                let failed = Input::DialFailed(peer.conn, chain(&error));
+                let failed = Input::DialFailed(conn, chain(&error));
                 report(&self.inlet, Source::Transport, failed).await;
             }
         }
@@ -265,22 +329,10 @@ impl Shared {
 
     /// One link's life: announced, carried, reported gone.
     async fn run(self, link: Box<dyn PeerLink>) {
-        let properties = link.properties();
-        let binding = properties.binding.and_then(|binding| Some((binding, binding.exporter?)));
-        let Some((binding, exporter)) = binding else {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let Some(opened) = opened(id, &link.properties()) else {
             link.close(CloseReason::Refused);
             return;
-        };
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let opened = OpenedLink {
-            link: id,
-            conn: binding.conn,
-            dialled: properties.role == LinkRole::Dialler,
-            transport: BindTransport::Quic,
-            local_cert: binding.local_cert,
-            peer_cert: binding.peer_cert,
-            exporter,
-            remote: properties.remote.map_or_else(String::new, |remote| remote.to_string()),
         };
         let (outlet, outflow) = outlet(QUEUE_BYTES_MAX);
         self.open().insert(id, outlet);
@@ -308,6 +360,26 @@ impl Shared {
             tokio::time::sleep(MEASURE_EVERY).await;
         }
     }
+}
+
+/// What the machine is told of a link; none if it lacks what its kind must have.
+fn opened(link: LinkId, properties: &LinkProperties) -> Option<OpenedLink> {
+    let binding = properties.binding?;
+    let (transport, exporter) = match properties.kind {
+        PathKind::Quic => (BindTransport::Quic, Some(binding.exporter?)),
+        PathKind::WebRtc => (BindTransport::Dtls, None),
+        PathKind::WebSocket | PathKind::Memory => return None,
+    };
+    Some(OpenedLink {
+        link,
+        conn: binding.conn,
+        dialled: properties.role == LinkRole::Dialler,
+        transport,
+        local_cert: binding.local_cert,
+        peer_cert: binding.peer_cert,
+        exporter,
+        remote: properties.remote.map_or_else(String::new, |remote| remote.to_string()),
+    })
 }
 
 /// Hands an input over. Once the engine is gone nobody needs it.

@@ -43,7 +43,8 @@ pub enum TelemetryError {
 
 /// Sends this process's events to stderr and to the home's log files. Once in a process.
 pub fn install(home: &Home, config: &Config) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&config.log)
+    // What somebody wrote stands last, and wins.
+    let filter = EnvFilter::try_new(format!("{QUIETER},{}", config.log))
         .map_err(|source| TelemetryError::Filter { filter: config.log.clone(), source })?;
     home.create()?;
     let path = home.log_file();
@@ -54,6 +55,9 @@ pub fn install(home: &Home, config: &Config) -> Result<(), TelemetryError> {
     tracing_subscriber::registry().with(filter).with(file).with(stderr).try_init()?;
     Ok(())
 }
+
+/// WebRTC's crates tell at `info` what every session does and at `warn` what strangers send.
+const QUIETER: &str = "rtc=error";
 
 /// One log file: enough for weeks at `info`.
 const FILE_BYTES_MAX: u64 = 8 << 20;

@@ -70,7 +70,7 @@ pub struct PeerStatus {
     pub online: bool,
     /// The way the next message would take; none if it would wait here, for a coordinator.
     pub path: Option<PathKind>,
-    /// `quic` or `websocket`; none if the peer is away.
+    /// `quic`, `webrtc` or `websocket`; none if the peer is away.
     pub transport: Option<&'static str>,
     /// The other end of a direct link.
     pub remote: Option<String>,

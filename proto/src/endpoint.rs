@@ -22,7 +22,7 @@ use std::collections::{BTreeSet, VecDeque};
 pub use batch::{Batch, Fill, Lookups};
 pub use holdings::Holding;
 pub use input::{Input, LinkId, LogChange, OpenedLink, Request, Send, Token};
-pub use output::{Event, Output, PingSample, Refusal, Reply, UplinkStatus};
+pub use output::{Event, Output, PingSample, Refusal, Reply, UplinkStatus, WebRtcAct, WebRtcPeer};
 pub use peer_view::PeerView;
 pub use rows::{
     HeldPrekey, HeldRow, InboxRow, OutboxRow, OutboxState, PathKind, RequeueRow, Row, SeenRow, SentRow,
@@ -167,7 +167,9 @@ impl Endpoint {
             Input::LinkRtt(link, rtt_us) => self.links.measured(link, rtt_us),
             Input::LinkClosed(link) => self.link_closed(now, link),
             Input::DialFailed(conn, why) => self.dial_failed(now, conn, &why),
-            Input::DirectReady { cert, candidates, stun } => self.direct_ready(now, cert, candidates, &stun),
+            Input::DirectReady { means, candidates, stun } => {
+                self.direct_ready(now, means, candidates, &stun)
+            }
             Input::Datagram { socket, from, datagram } => self.datagram(now, socket, from, &datagram),
             Input::Woke => self.woke(now),
             Input::SocketsOpened { conn, sockets } => self.sockets_opened(now, conn, sockets),

@@ -1,5 +1,6 @@
 //! ICE credentials (RFC 8445) of a direct attempt over WebRTC. Both ends derive them from the conn, which
-//! only sealed signalling named: a check that holds comes from the attempt's other end.
+//! only sealed signalling named: a check that holds comes from the attempt's other end. A stack that
+//! lets nobody choose its own names them in its signal.
 
 use std::fmt;
 
@@ -20,6 +21,15 @@ impl IceCredentials {
     pub fn of(conn: &ConnId, role: BindRole) -> Self {
         let part = |label| hash16(label, &[conn.as_bytes(), &[role as u8]]);
         Self { ufrag: hex_of(&part("ice-ufrag")[..UFRAG_BYTES]), pwd: hex_of(&part("ice-pwd")) }
+    }
+
+    /// Those a peer chose for itself, as its signal names them; none if they are outside RFC 8445 §5.3.
+    pub fn chosen(ufrag: &str, pwd: &str) -> Option<Self> {
+        let good = |text: &str, least: usize| {
+            let of_ice = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+            (least..=CREDENTIAL_BYTES_MAX).contains(&text.len()) && text.bytes().all(of_ice)
+        };
+        (good(ufrag, 4) && good(pwd, 22)).then(|| Self { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() })
     }
 
     /// The name in a check's USERNAME.
@@ -52,6 +62,9 @@ pub fn addressee(username: &[u8]) -> Option<&str> {
 /// RFC 8445 §5.3 asks for 24 random bits; 64 keep the attempts of one socket apart as well.
 const UFRAG_BYTES: usize = 8;
 
+/// RFC 8445 §5.3.
+const CREDENTIAL_BYTES_MAX: usize = 256;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +88,23 @@ mod tests {
         let expected = crate::hash("ice-ufrag", &[&[7; 16], &[0]]);
         assert_eq!(dialler.ufrag(), hex_of(&expected[..8]));
         assert_eq!(dialler.pwd(), hex_of(&crate::hash("ice-pwd", &[&[7; 16], &[0]])[..16]));
+    }
+
+    #[test]
+    fn chosen_credentials_keep_to_the_characters_and_lengths_of_ice() {
+        let pwd = "a".repeat(22);
+        assert!(IceCredentials::chosen("aB+/", &pwd).is_some());
+        let long = "a".repeat(257);
+        for (ufrag, pwd) in [
+            ("abc", &*pwd),
+            ("abcd", &pwd[1..]),
+            ("ab:d", &*pwd),
+            (&*long, &*pwd),
+            ("abcd", &*long),
+            ("ab\r\n", &*pwd),
+        ] {
+            assert_eq!(IceCredentials::chosen(ufrag, pwd), None, "{ufrag} {pwd}");
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ mod signal;
 mod uplink;
 
 pub use entropy::Entropy;
-pub use signal::{Signal, conn_id};
+pub use signal::{Means, Signal, WebRtcMeans, conn_id, webrtc_conn_id};
 
 #[cfg(test)]
 mod strategies;

@@ -13,13 +13,14 @@ mod datagrams;
 mod network;
 mod reason;
 mod signaling;
+mod webrtc;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use attempt::{Agreed, Attempt};
+use attempt::{Agreed, Attempt, Taken};
 pub(crate) use bound::Bound;
 use datagrams::{EARLY_MAX, Early};
 
@@ -30,6 +31,7 @@ use crate::id::{CertHash, EnvHash, Kid, PeerId};
 use crate::key::BoxSecretKey;
 use crate::limits::{HANDSHAKE_TIMEOUT, LINKS_MAX};
 use crate::paths::{ChecksView, Gathering};
+use crate::signal::Means;
 use crate::time::{Monotonic, Now};
 use crate::wire::{OnLink, SignedBytes};
 
@@ -38,8 +40,8 @@ use crate::wire::{OnLink, SignedBytes};
 pub(crate) struct Links {
     /// How often a reason for not being direct changed.
     pub(crate) reasons: u64,
-    /// This process's certificate, once the host can make links.
-    local: Option<CertHash>,
+    /// This process's means and certificates, once the host can make links.
+    local: Option<Means>,
     gathering: Gathering,
     attempts: BTreeMap<PeerId, Attempt>,
     early: VecDeque<Early>,
@@ -177,10 +179,13 @@ impl Links {
 impl Endpoint {
     /// The host made the socket of an attempt: say who we are, and wait for the same.
     pub(crate) fn link_opened(&mut self, now: Now, info: OpenedLink) {
-        let Some((peer, peer_cert, sockets)) = self.links.take_attempt(&info.conn) else {
+        let Some(taken) = self.links.take_attempt(&info.conn) else {
             return self.out(Output::CloseLink(info.link));
         };
+        let Taken { peer, peer_cert, sockets, other } = taken;
         self.close_sockets(sockets);
+        // The other transport lost the race.
+        other.into_iter().for_each(|conn| self.out(Output::Forget(conn)));
         let epoch = BoxSecretKey::from_bytes(self.entropy.bytes());
         let bind = Bind {
             mesh: self.me.mesh,
@@ -191,7 +196,7 @@ impl Endpoint {
             transport: info.transport,
             own_cert: info.local_cert,
             peer_cert: info.peer_cert,
-            exporter: Bytes::copy_from_slice(&info.exporter),
+            exporter: info.exporter.map_or_else(Bytes::new, |exporter| Bytes::copy_from_slice(&exporter)),
             epoch_key: epoch.public(),
             epoch_exp: now.wall.plus(EPOCH_LIFE),
             head: self.roster.head(),
@@ -225,7 +230,7 @@ impl Endpoint {
             cert_observed: opened.info.peer_cert,
             cert_signalled: opened.peer_cert,
             own_cert: opened.info.local_cert,
-            exporter: &opened.info.exporter,
+            exporter: opened.info.exporter.as_ref().map_or(&[], |exporter| &exporter[..]),
             now: now.wall,
         };
         match verify_bind(&bind.stmt, &bind.sig, &check) {
@@ -240,7 +245,7 @@ impl Endpoint {
 
     fn bound(&mut self, now: Now, link: LinkId, opened: &Opened) {
         let (peer, remote) = (opened.peer, opened.info.remote.clone());
-        let bound = Bound::new(now, peer, remote.clone(), opened.info.dialled);
+        let bound = Bound::new(now, peer, &opened.info);
         self.links.bound.insert(link, bound);
         self.links.rests.remove(&peer);
         self.links.lost.remove(&peer);

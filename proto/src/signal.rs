@@ -2,13 +2,94 @@
 //! make a direct channel or to keep their conversations in step. Never kept, never shown.
 //!
 //! {0: kind, 1: nonce16, 2: the offer's nonce, 3: transport, 4: certificate hash, 5: addresses,
-//!  6: generation, 7: lowest unsettled seq, 8: NAT, 9: consent} with the fields each kind needs.
+//!  6: generation, 7: lowest unsettled seq, 8: NAT, 9: consent, 10: WebRTC} with the fields each kind
+//! needs.
 
-use crate::canonical::{DecodeError, Value, decode, encode, map};
+use crate::canonical::{DecodeError, Fields, Value, decode, encode, map};
+use crate::ice::IceCredentials;
 use crate::id::{CertHash, ConnId, Generation};
 use crate::limits::{CANDIDATES_MAX, STATEMENT_BYTES_MAX};
 use crate::paths::{Candidate, CandidateKind, Nat, Reach};
 use crate::transcript::hash16;
+
+type Pair<'a> = (u64, Value<'a>);
+
+/// What one side makes direct channels with; at least one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Means {
+    /// QUIC, under this certificate.
+    pub quic: Option<CertHash>,
+    /// WebRTC data channels.
+    pub webrtc: Option<WebRtcMeans>,
+}
+
+/// One side of a WebRTC connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebRtcMeans {
+    /// Hash of the DTLS certificate: SDP's fingerprint.
+    pub cert: CertHash,
+    /// Its ICE credentials where it chose them; else they follow from the conn.
+    pub ice: Option<IceCredentials>,
+}
+
+impl Means {
+    /// QUIC and nothing else.
+    pub const fn quic(cert: CertHash) -> Self {
+        Self { quic: Some(cert), webrtc: None }
+    }
+
+    /// What both sides make: the other's half of it.
+    pub(crate) fn shared_with(&self, theirs: &Self) -> Self {
+        Self {
+            quic: theirs.quic.filter(|_| self.quic.is_some()),
+            webrtc: theirs.webrtc.clone().filter(|_| self.webrtc.is_some()),
+        }
+    }
+
+    pub(crate) fn is_none(&self) -> bool {
+        self.quic.is_none() && self.webrtc.is_none()
+    }
+
+    /// With the place that stands between its two halves.
+    fn read(fields: &mut Fields<'_>) -> Result<(Self, Reach), DecodeError> {
+        let quic = match fields.optional(3)? {
+            Some(name) if name.text()? == "quic" => Some(CertHash(fields.take(4)?.array()?)),
+            Some(_) => return Err(DecodeError::Type),
+            None => None,
+        };
+        let reach = reach(fields.take(5)?, fields.take(8)?, &fields.take(9)?)?;
+        let webrtc = fields.optional(10)?.map(WebRtcMeans::from_value).transpose()?;
+        let means = Self { quic, webrtc };
+        if means.is_none() { Err(DecodeError::MissingField) } else { Ok((means, reach)) }
+    }
+
+    /// In two places, between which other keys stand.
+    fn pairs(&self) -> (Vec<Pair<'_>>, Option<Pair<'_>>) {
+        let quic = self.quic.as_ref().map(|cert| vec![QUIC, (4, Value::Bytes(&cert.0))]);
+        (quic.unwrap_or_default(), self.webrtc.as_ref().map(|webrtc| (10, webrtc.to_value())))
+    }
+}
+
+impl WebRtcMeans {
+    fn from_value(value: Value<'_>) -> Result<Self, DecodeError> {
+        let mut items = value.items()?.into_iter();
+        let cert = CertHash(items.next().ok_or(DecodeError::Length)?.array()?);
+        let ice = match (items.next(), items.next(), items.next()) {
+            (None, None, None) => None,
+            (Some(ufrag), Some(pwd), None) => {
+                Some(IceCredentials::chosen(ufrag.text()?, pwd.text()?).ok_or(DecodeError::Type)?)
+            }
+            _ => return Err(DecodeError::Length),
+        };
+        Ok(Self { cert, ice })
+    }
+
+    fn to_value(&self) -> Value<'_> {
+        let cert = Value::Bytes(&self.cert.0);
+        let chosen = self.ice.iter().flat_map(|ice| [ice.ufrag(), ice.pwd()]);
+        Value::Array(std::iter::once(cert).chain(chosen.map(Value::Text)).collect())
+    }
+}
 
 /// One signalling statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +98,8 @@ pub enum Signal {
     Offer {
         /// Random, names the attempt on the offerer's side.
         nonce: [u8; 16],
-        /// The offerer's certificate.
-        cert: CertHash,
+        /// What the offerer makes channels with.
+        means: Means,
         /// Where the offerer is.
         reach: Reach,
     },
@@ -28,8 +109,8 @@ pub enum Signal {
         nonce: [u8; 16],
         /// The offer's nonce.
         offer: [u8; 16],
-        /// The answerer's certificate.
-        cert: CertHash,
+        /// What the answerer makes channels with.
+        means: Means,
         /// Where the answerer is.
         reach: Reach,
     },
@@ -69,36 +150,30 @@ pub fn conn_id(offer: &[u8; 16], answer: &[u8; 16]) -> ConnId {
     ConnId(hash16("conn", &[offer, answer]))
 }
 
+/// HASH("conn-webrtc", nonce_i, nonce_r)[0..16]: the same attempt over WebRTC. A name of its own, because
+/// that of the other stands in the clear in its checks, and ICE's passwords follow from this one.
+pub fn webrtc_conn_id(offer: &[u8; 16], answer: &[u8; 16]) -> ConnId {
+    ConnId(hash16("conn-webrtc", &[offer, answer]))
+}
+
 impl Signal {
     /// The canonical bytes.
     pub fn encode(&self) -> Vec<u8> {
         let texts;
         let pairs = match self {
-            Self::Offer { nonce, cert, reach } => {
+            Self::Offer { nonce, means, reach } => {
                 texts = texts_of(&reach.candidates);
-                let cert = (4, Value::Bytes(&cert.0));
-                vec![
-                    kind(0),
-                    (1, Value::Bytes(nonce)),
-                    QUIC,
-                    cert,
-                    list(reach, &texts),
-                    nat(reach),
-                    consent(reach),
-                ]
+                let (quic, webrtc) = means.pairs();
+                let named = [kind(0), (1, Value::Bytes(nonce))];
+                let place = [list(reach, &texts), nat(reach), consent(reach)];
+                named.into_iter().chain(quic).chain(place).chain(webrtc).collect()
             }
-            Self::Answer { nonce, offer, cert, reach } => {
+            Self::Answer { nonce, offer, means, reach } => {
                 texts = texts_of(&reach.candidates);
-                vec![
-                    kind(1),
-                    (1, Value::Bytes(nonce)),
-                    (2, Value::Bytes(offer)),
-                    QUIC,
-                    (4, Value::Bytes(&cert.0)),
-                    list(reach, &texts),
-                    nat(reach),
-                    consent(reach),
-                ]
+                let (quic, webrtc) = means.pairs();
+                let named = [kind(1), (1, Value::Bytes(nonce)), (2, Value::Bytes(offer))];
+                let place = [list(reach, &texts), nat(reach), consent(reach)];
+                named.into_iter().chain(quic).chain(place).chain(webrtc).collect()
             }
             Self::Candidates { nonce, reach } => {
                 texts = texts_of(&reach.candidates);
@@ -120,21 +195,14 @@ impl Signal {
         let signal = match fields.take(0)?.uint()? {
             0 => {
                 let nonce = fields.take(1)?.array()?;
-                quic(&fields.take(3)?)?;
-                let cert = CertHash(fields.take(4)?.array()?);
-                Self::Offer { nonce, cert, reach: reach(fields.take(5)?, fields.take(8)?, &fields.take(9)?)? }
+                let (means, reach) = Means::read(&mut fields)?;
+                Self::Offer { nonce, means, reach }
             }
             1 => {
                 let nonce = fields.take(1)?.array()?;
                 let offer = fields.take(2)?.array()?;
-                quic(&fields.take(3)?)?;
-                let cert = CertHash(fields.take(4)?.array()?);
-                Self::Answer {
-                    nonce,
-                    offer,
-                    cert,
-                    reach: reach(fields.take(5)?, fields.take(8)?, &fields.take(9)?)?,
-                }
+                let (means, reach) = Means::read(&mut fields)?;
+                Self::Answer { nonce, offer, means, reach }
             }
             2 => Self::Decline { offer: fields.take(2)?.array()? },
             3 => Self::Echo { nonce: fields.take(1)?.array()? },
@@ -158,10 +226,6 @@ const QUIC: (u64, Value<'static>) = (3, Value::Text("quic"));
 
 fn kind<'a>(number: u64) -> (u64, Value<'a>) {
     (0, Value::Uint(number))
-}
-
-fn quic(transport: &Value<'_>) -> Result<(), DecodeError> {
-    if transport.text()? == "quic" { Ok(()) } else { Err(DecodeError::Type) }
 }
 
 fn texts_of(candidates: &[Candidate]) -> Vec<String> {
@@ -208,8 +272,9 @@ fn candidate(value: Value<'_>) -> Result<Candidate, DecodeError> {
 
 #[cfg(test)]
 mod tests {
-    use super::Signal;
-    use crate::canonical::DecodeError;
+    use super::{Means, Signal, WebRtcMeans};
+    use crate::canonical::{DecodeError, encode, map};
+    use crate::ice::IceCredentials;
     use crate::id::{CertHash, Generation};
     use crate::paths::{Candidate, CandidateKind, Mapping, Nat, Ports, Reach};
 
@@ -225,10 +290,15 @@ mod tests {
 
     #[test]
     fn every_signal_reads_back_as_written() {
+        let webrtc = |ice| Some(WebRtcMeans { cert: CertHash([4; 32]), ice });
+        let both = Means { quic: Some(CertHash([2; 32])), webrtc: webrtc(None) };
+        let browser = Means { quic: None, webrtc: webrtc(IceCredentials::chosen("abcd", &"x".repeat(24))) };
         let reach = reach(&["127.0.0.1:7", "[2001:db8::1]:9", "192.0.2.1:8"]);
         for signal in [
-            Signal::Offer { nonce: [1; 16], cert: CertHash([2; 32]), reach: reach.clone() },
-            Signal::Answer { nonce: [1; 16], offer: [3; 16], cert: CertHash([2; 32]), reach: reach.clone() },
+            Signal::Offer { nonce: [1; 16], means: both.clone(), reach: reach.clone() },
+            Signal::Offer { nonce: [1; 16], means: Means::quic(CertHash([2; 32])), reach: reach.clone() },
+            Signal::Answer { nonce: [1; 16], offer: [3; 16], means: both, reach: reach.clone() },
+            Signal::Answer { nonce: [1; 16], offer: [3; 16], means: browser, reach: reach.clone() },
             Signal::Decline { offer: [3; 16] },
             Signal::Echo { nonce: [1; 16] },
             Signal::EchoReply { nonce: [1; 16] },
@@ -237,6 +307,29 @@ mod tests {
         ] {
             assert_eq!(Signal::decode(&signal.encode()), Ok(signal));
         }
+    }
+
+    #[test]
+    fn an_offer_of_nothing_or_with_half_the_credentials_is_refused() {
+        let pairs = |webrtc: Option<Vec<super::Value<'static>>>| {
+            let place = [(8, Nat::default().to_value()), (9, super::Value::Bool(false))];
+            let named = [(0, super::Value::Uint(0)), (1, super::Value::Bytes(&[1; 16]))];
+            let webrtc = webrtc.map(|items| (10, super::Value::Array(items)));
+            let list = [(5, super::Value::Array(vec![]))];
+            Signal::decode(&encode(&map(named.into_iter().chain(list).chain(place).chain(webrtc))))
+        };
+        let (cert, pwd) = (super::Value::Bytes(&[4; 32]), super::Value::Text("aaaaaaaaaaaaaaaaaaaaaa"));
+        assert_eq!(pairs(None), Err(DecodeError::MissingField));
+        assert!(pairs(Some(vec![cert.clone()])).is_ok());
+        for wrong in [
+            vec![],
+            vec![cert.clone(), pwd.clone()],
+            vec![cert.clone(), pwd.clone(), pwd.clone(), pwd.clone()],
+        ] {
+            assert_eq!(pairs(Some(wrong)), Err(DecodeError::Length));
+        }
+        let short = vec![cert, super::Value::Text("abc"), pwd];
+        assert_eq!(pairs(Some(short)), Err(DecodeError::Type));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod network;
 mod delivery;
 mod idempotency;
 mod same_bytes_on_every_path;
+mod webrtc;
 // What must not happen to one.
 mod damaged_store;
 mod full_disk;

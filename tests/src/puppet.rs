@@ -17,7 +17,9 @@ use peerloom_proto::endpoint::{
 };
 use peerloom_proto::paths::PathPolicies;
 use peerloom_proto::wire::{OnLink, ToNode};
-use peerloom_proto::{BindTransport, InstanceId, MessageId, PeerId, Roster, UnverifiedEnvelope, WireEntry};
+use peerloom_proto::{
+    BindTransport, InstanceId, Means, MessageId, PeerId, Roster, UnverifiedEnvelope, WireEntry,
+};
 use peerloom_transports::{
     CandidateScope, CloseReason, Datagram, LinkRole, PeerAddr, PeerLink, PeerTransport, QuicTransport,
     TlsTrust, WebSocketConnector,
@@ -95,7 +97,7 @@ impl Puppet {
             }
         });
         let ready = Input::DirectReady {
-            cert: quic.local_cert(),
+            means: Means::quic(quic.local_cert()),
             candidates: quic.candidates(CandidateScope::WithLoopback),
             stun: Vec::new(),
         };
@@ -328,6 +330,7 @@ impl Puppet {
                     answers.push(Input::SocketsOpened { conn, sockets });
                 }
                 Output::CloseSockets(sockets) => self.quic.close_sockets(&sockets),
+                Output::WebRtc(act) => unreachable!("QUIC is all it named: {act:?}"),
                 Output::Forget(conn) => self.quic.forget(&conn),
                 Output::Event(Event::Alarm(text)) => self.endings.push(format!("alarm: {text}")),
                 Output::Write(_) | Output::Reply(..) | Output::Event(_) => {}
@@ -381,7 +384,7 @@ impl Puppet {
             transport: BindTransport::Quic,
             local_cert: binding.local_cert,
             peer_cert: binding.peer_cert,
-            exporter: binding.exporter.expect("a QUIC link has an exporter"),
+            exporter: binding.exporter,
             remote: properties.remote.map_or_else(String::new, |remote| remote.to_string()),
         };
         let inlet = self.inlet.clone();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 pub use futures_util::future::BoxFuture;
+use peerloom_proto::ice::IceCredentials;
 use peerloom_proto::limits::{CANDIDATES_MAX, FRAME_BYTES_MAX};
 use peerloom_proto::{CertHash, ConnId};
 
@@ -113,6 +114,7 @@ pub struct PeerAddr {
     /// The only certificate that will do.
     pub peer_cert: CertHash,
     candidates: Vec<SocketAddr>,
+    ice: Option<IceCredentials>,
 }
 
 impl PeerAddr {
@@ -126,7 +128,18 @@ impl PeerAddr {
                 kept.push(addr);
             }
         }
-        Self { conn, peer_cert, candidates: kept }
+        Self { conn, peer_cert, candidates: kept, ice: None }
+    }
+
+    /// The ICE credentials the peer chose for itself; without, they follow from the conn. QUIC has none.
+    #[must_use]
+    pub fn with_ice(self, ice: Option<IceCredentials>) -> Self {
+        Self { ice, ..self }
+    }
+
+    #[cfg(feature = "webrtc")]
+    pub(crate) fn ice(&self) -> Option<&IceCredentials> {
+        self.ice.as_ref()
     }
 
     /// The addresses that will be tried.

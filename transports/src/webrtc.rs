@@ -102,6 +102,38 @@ impl WebRtcTransport {
         Ok(Self { shared: Arc::new(shared), accepted: Mutex::new(accepted) })
     }
 
+    /// [`expect`](PeerTransport::expect) of a peer that chose its ICE credentials, or that must be asked in
+    /// turn before its checks get in: with candidates, they are asked from now on.
+    pub fn expect_peer(&self, far: PeerAddr, until: Instant) -> Result<(), ExpectError> {
+        let mut live = self.shared.live();
+        let now = Instant::now();
+        live.waiting.retain(|_, waiting| waiting.until > now);
+        if live.waiting.len() >= LINKS_MAX && !live.waiting.contains_key(&far.conn) {
+            return Err(ExpectError::Full { max: LINKS_MAX });
+        }
+        if live.links.is_none() {
+            return Ok(());
+        }
+        let conn = far.conn;
+        let seat = self.shared.sessions.seat(IceCredentials::of(&conn, BindRole::Acceptor).ufrag());
+        let admitting = self.shared.clone().admit(far, until, seat);
+        let task = self.shared.runtime.spawn(admitting).abort_handle();
+        if let Some(earlier) = live.waiting.insert(conn, Waiting { task, until }) {
+            earlier.task.abort();
+        }
+        Ok(())
+    }
+
+    /// The peer of an attempt can be found at these addresses too; those that may not be sent to are left
+    /// out. Nothing happens where the attempt is over.
+    pub fn learn(&self, conn: &ConnId, candidates: &[SocketAddr], scope: CandidateScope) {
+        let usable: Vec<SocketAddr> =
+            candidates.iter().copied().filter(|candidate| udp::usable(*candidate, scope)).collect();
+        for role in [BindRole::Dialler, BindRole::Acceptor] {
+            self.shared.sessions.teach(IceCredentials::of(conn, role).ufrag(), &usable);
+        }
+    }
+
     async fn dial_until(&self, peer: &PeerAddr, deadline: Instant) -> Result<WebRtcLink, DialError> {
         let started = Instant::now();
         let candidates = peer.candidates().len();
@@ -120,10 +152,7 @@ impl WebRtcTransport {
         let open = self.shared.opening();
         let seat = self.shared.sessions.seat(own.ufrag());
         let unreachable = |last| DialError::Unreachable { candidates, last };
-        let mut session = self
-            .shared
-            .session(&peer.conn, role, &peer.peer_cert, peer.candidates(), seat)
-            .map_err(unreachable)?;
+        let mut session = self.shared.session(role, peer, seat).map_err(unreachable)?;
         match timeout_at(deadline.into(), session.open(peer.peer_cert, candidates)).await {
             Ok(Ok(())) => Ok(self.shared.link(session, LinkRole::Dialler, peer.conn, peer.peer_cert, open)),
             Ok(Err(OpenError::Refused)) => Err(DialError::Refused),
@@ -151,15 +180,8 @@ impl Shared {
         Open(self.open.clone())
     }
 
-    fn session(
-        &self,
-        conn: &ConnId,
-        role: BindRole,
-        peer_cert: &CertHash,
-        candidates: &[SocketAddr],
-        seat: Seat,
-    ) -> io::Result<Session> {
-        let made = peer::connection(&self.certificate, conn, role, peer_cert, candidates);
+    fn session(&self, role: BindRole, far: &PeerAddr, seat: Seat) -> io::Result<Session> {
+        let made = peer::connection(&self.certificate, role, far);
         let (connection, channel) = made.map_err(io::Error::other)?;
         Ok(Session::new(connection, channel, seat))
     }
@@ -184,14 +206,17 @@ impl Shared {
     }
 
     /// Waits for the dialler of one attempt, and lets it in.
-    async fn admit(self: Arc<Self>, conn: ConnId, peer_cert: CertHash, until: Instant, mut seat: Seat) {
+    async fn admit(self: Arc<Self>, far: PeerAddr, until: Instant, mut seat: Seat) {
+        let (conn, peer_cert) = (far.conn, far.peer_cert);
         let admitted = timeout_at(until.into(), async {
             // Most attempts end with a QUIC link: until somebody asks, this one costs a place in a table.
+            // Only a peer that is to be asked in turn is not waited for.
             let mut came = Vec::new();
-            seat.recv(&mut came).await;
+            if far.candidates().is_empty() {
+                seat.recv(&mut came).await;
+            }
             let open = self.opening();
-            let mut session =
-                self.session(&conn, BindRole::Acceptor, &peer_cert, &[], seat).map_err(OpenError::Failed)?;
+            let mut session = self.session(BindRole::Acceptor, &far, seat).map_err(OpenError::Failed)?;
             session.begin(came);
             // A refusal is the dialler's to notice: this side has no candidates of its own to ask.
             session.open(peer_cert, 0).await?;
@@ -253,22 +278,7 @@ impl PeerTransport for WebRtcTransport {
     }
 
     fn expect(&self, conn: ConnId, peer_cert: CertHash, until: Instant) -> Result<(), ExpectError> {
-        let mut live = self.shared.live();
-        let now = Instant::now();
-        live.waiting.retain(|_, waiting| waiting.until > now);
-        if live.waiting.len() >= LINKS_MAX && !live.waiting.contains_key(&conn) {
-            return Err(ExpectError::Full { max: LINKS_MAX });
-        }
-        if live.links.is_none() {
-            return Ok(());
-        }
-        let seat = self.shared.sessions.seat(IceCredentials::of(&conn, BindRole::Acceptor).ufrag());
-        let admitting = self.shared.clone().admit(conn, peer_cert, until, seat);
-        let task = self.shared.runtime.spawn(admitting).abort_handle();
-        if let Some(earlier) = live.waiting.insert(conn, Waiting { task, until }) {
-            earlier.task.abort();
-        }
-        Ok(())
+        self.expect_peer(PeerAddr::new(conn, peer_cert, &[], CandidateScope::Routable), until)
     }
 
     fn forget(&self, conn: &ConnId) {

@@ -84,6 +84,8 @@ impl World {
             }
             Output::OpenSockets { conn, count } => self.open_sockets(node, conn, count),
             Output::CloseSockets(sockets) => self.close_sockets(node, &sockets),
+            // No host here names WebRTC among its means: its links behave like QUIC's.
+            Output::WebRtc(_) => {}
             Output::Dial { conn, peer_cert, socket, candidates } => {
                 let life = self.nodes[node].life;
                 let dials = Event::NodeDials { node, life, conn, peer_cert, socket, candidates };
@@ -341,7 +343,7 @@ impl World {
             transport: BindTransport::Quic,
             local_cert: certs[end],
             peer_cert: certs[1 - end],
-            exporter: seed_for(self.seed, &format!("stream {}", id.0), "exporter"),
+            exporter: Some(seed_for(self.seed, &format!("stream {}", id.0), "exporter")),
             remote: self
                 .network
                 .remote(id, end)

@@ -269,14 +269,14 @@ impl World {
     /// Tells the machine how it can be reached.
     pub(crate) fn announce(&mut self, node: usize) {
         let Some(process) = &self.nodes[node].process else { return };
-        let cert = process.cert;
+        let means = peerloom_proto::Means::quic(process.cert);
         let candidates = vec![self.network.internet.local(node, 0)];
         // Without NATs there is nothing to learn from a STUN server.
         let stun = match self.scenario.topology.nats.is_empty() {
             true => Vec::new(),
             false => Internet::stun_servers().to_vec(),
         };
-        self.node_input(node, Input::DirectReady { cert, candidates, stun });
+        self.node_input(node, Input::DirectReady { means, candidates, stun });
     }
 
     fn settings(&self, node: usize, reopened: u32) -> Settings {

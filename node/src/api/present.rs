@@ -15,18 +15,39 @@ use crate::failure::SCHEMA_VERSION;
 use crate::mesh::Mesh;
 use crate::views::{InboxMessage, MemberView, MeshView, OutboxItem, PeerStatus, RecipientStatus};
 
-/// Handles by key, as the log has them.
+/// Handles by key, as the log has them, and what carries the direct links of the moment.
 #[derive(Debug)]
-pub(super) struct Names(BTreeMap<PeerId, String>);
+pub(super) struct Names {
+    handles: BTreeMap<PeerId, String>,
+    links: BTreeMap<PeerId, &'static str>,
+}
 
 impl Names {
     pub(super) fn of(view: &MeshView) -> Self {
-        Self(view.members.iter().map(|member| (member.key, member.handle.to_string())).collect())
+        let direct = view.peers.iter().filter(|peer| peer.path == Some(PathKind::Direct));
+        Self {
+            handles: view.members.iter().map(|member| (member.key, member.handle.to_string())).collect(),
+            links: direct.filter_map(|peer| Some((peer.peer, peer.transport?))).collect(),
+        }
     }
 
     /// A key the log does not know is shown by its beginning.
     pub(super) fn handle(&self, peer: &PeerId) -> String {
-        self.0.get(peer).cloned().unwrap_or_else(|| peer.short())
+        self.handles.get(peer).cloned().unwrap_or_else(|| peer.short())
+    }
+
+    /// What carries that path to a peer. Rows remember the path and not the link: of a direct one that
+    /// has gone nobody knows any more.
+    pub(super) fn transport(&self, path: PathKind, peer: &PeerId) -> Option<&'static str> {
+        match path {
+            PathKind::Direct => self.links.get(peer).copied(),
+            PathKind::Relay | PathKind::Queue => Some("websocket"),
+        }
+    }
+
+    /// Its link is another one, or none.
+    pub(super) fn forget_link(&mut self, peer: &PeerId) {
+        self.links.remove(peer);
     }
 
     pub(super) fn name(&self, peer: &PeerId) -> Name {
@@ -45,7 +66,7 @@ impl Names {
             sent_at_ms: message.sent_at.0,
             received_at_ms: message.received_at.0,
             path: path_word(message.path).to_owned(),
-            transport: Some(transport_word(message.path).to_owned()),
+            transport: self.transport(message.path, &message.from).map(str::to_owned),
             priority: priority_word(message.priority).to_owned(),
             reply_to: message.reply_to.map(|id| id.to_string()),
             position: message.position,
@@ -91,7 +112,7 @@ impl Names {
             state: state.name().to_owned(),
             code: state.code().map(str::to_owned),
             path: path.map(|path| path_word(path).to_owned()),
-            transport: path.map(|path| transport_word(path).to_owned()),
+            transport: path.and_then(|path| self.transport(path, to)).map(str::to_owned),
             remote: None,
             at_ms: at.0,
             replaced_by: None,
@@ -206,14 +227,6 @@ pub(super) fn path_word(path: PathKind) -> &'static str {
         PathKind::Direct => "direct",
         PathKind::Relay => "relay",
         PathKind::Queue => "queue",
-    }
-}
-
-/// What carries that path.
-pub(super) fn transport_word(path: PathKind) -> &'static str {
-    match path {
-        PathKind::Direct => "quic",
-        PathKind::Relay | PathKind::Queue => "websocket",
     }
 }
 

@@ -42,7 +42,8 @@ fn line(pong: &PingShape) -> String {
     if let Some((SampleShape { transport, .. }, rtt_ms)) = best("direct") {
         let upgraded =
             pong.upgraded_after_ms.map(|ms| format!(" (upgraded after {ms} ms)")).unwrap_or_default();
-        parts.push(format!("direct {transport} {}{upgraded}", round_trip(rtt_ms)));
+        let transport = transport.as_deref().map(|word| format!("{word} ")).unwrap_or_default();
+        parts.push(format!("direct {transport}{}{upgraded}", round_trip(rtt_ms)));
     }
     parts.join(" · ")
 }
@@ -61,7 +62,7 @@ mod tests {
     fn the_line_for_people_is_the_documented_one() {
         let sample = |path: &str, transport: &str, rtt_ms| SampleShape {
             path: path.to_owned(),
-            transport: transport.to_owned(),
+            transport: Some(transport.to_owned()),
             rtt_ms,
         };
         let pong = PingShape {

@@ -56,7 +56,7 @@ pub(super) async fn assemble(
             CandidateScope::Routable
         };
         let stun = StunFinder::new(info.origin.clone(), config.ca_file.clone());
-        let links = Links::on(port, scope, stun, inlet.clone(), runtime);
+        let links = Links::on(port, scope, config.transports, stun, inlet.clone(), runtime);
         links.map_err(|source| StartError::Socket { port, source })?
     } else {
         Links::off(inlet.clone(), runtime)

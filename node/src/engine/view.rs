@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use peerloom_proto::endpoint::{Endpoint, Event, Input, OutboxState, PathKind, PeerView, Write};
-use peerloom_proto::{Handle, PeerId, Roster, UnixMs, WireEntry};
+use peerloom_proto::{BindTransport, Handle, PeerId, Roster, UnixMs, WireEntry};
 use tokio::sync::{broadcast, watch};
 use tracing::error;
 
@@ -212,10 +212,11 @@ fn dated(mut peers: Vec<PeerStatus>, old: &[PeerStatus], now: UnixMs) -> Arc<[Pe
 
 fn status(roster: &Roster, view: PeerView) -> Option<PeerStatus> {
     let handle: Handle = roster.member(&view.peer)?.handle.clone();
-    let transport = view.path.and_then(|path| match path {
-        PathKind::Direct => Some("quic"),
-        PathKind::Relay => Some("websocket"),
-        PathKind::Queue => None,
+    let transport = view.path.and_then(|path| match (path, view.transport) {
+        (PathKind::Direct, Some(BindTransport::Dtls)) => Some("webrtc"),
+        (PathKind::Direct, Some(BindTransport::Quic) | None) => Some("quic"),
+        (PathKind::Relay, _) => Some("websocket"),
+        (PathKind::Queue, _) => None,
     });
     Some(PeerStatus {
         peer: view.peer,

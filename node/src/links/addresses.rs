@@ -50,8 +50,7 @@ impl Shared {
                 moved.notify_one();
             }
             let stun = servers.borrow_and_update().clone();
-            let cert = self.transport.local_cert();
-            let ready = Input::DirectReady { cert, candidates: candidates.clone(), stun };
+            let ready = Input::DirectReady { means: self.means(), candidates: candidates.clone(), stun };
             report(&self.inlet, Source::Transport, ready).await;
             announced = Some(candidates);
             self.changed(&watch, announced.as_deref(), &mut servers).await;

@@ -15,8 +15,8 @@ use peerloom_proto::stun::StunMessage;
 use peerloom_proto::wire::{OnLink, SignedBytes, ToCoordinator, ToNode};
 use peerloom_proto::{
     BindTransport, BoxSecretKey, CertHash, Channel, ConnId, Fingerprint, Generation, Header, Hello,
-    InstanceId, Kid, Message, MessageId, Monotonic, Now, PeerId, Priority, Recipient, SenderBox, Signature,
-    SignedWelcome, Suite, UnixMs, Welcome, hash, seal,
+    InstanceId, Kid, Means, Message, MessageId, Monotonic, Now, PeerId, Priority, Recipient, SenderBox,
+    Signature, SignedWelcome, Suite, UnixMs, WebRtcMeans, Welcome, hash, seal,
 };
 
 use super::VECTORS;
@@ -85,7 +85,9 @@ impl Bob {
             Self { endpoint: Endpoint::new(settings, now), since: Duration::ZERO, counter: 0, hello: None };
         let candidates = vec!["192.0.2.1:7".parse().expect("an address")];
         let stun = vec![STUN.parse().expect("an address")];
-        bob.batch([Input::DirectReady { cert: CertHash([9; 32]), candidates, stun }, Input::Timeout]);
+        let webrtc = Some(WebRtcMeans { cert: CertHash([10; 32]), ice: None });
+        let means = Means { quic: Some(CertHash([9; 32])), webrtc };
+        bob.batch([Input::DirectReady { means, candidates, stun }, Input::Timeout]);
         bob.welcome();
         bob.frame(&ToNode::Presence { complete: true, peers: vec![(VECTORS.alice.id(), true)] });
         bob
@@ -155,6 +157,7 @@ impl Bob {
                 | Output::CloseLink(_)
                 | Output::Expect { .. }
                 | Output::Dial { .. }
+                | Output::WebRtc(_)
                 | Output::OpenSockets { .. }
                 | Output::CloseSockets(_)
                 | Output::Forget(_)
@@ -275,7 +278,7 @@ impl Bob {
             transport: BindTransport::Quic,
             local_cert: CertHash([9; 32]),
             peer_cert: CertHash([8; 32]),
-            exporter: [7; 32],
+            exporter: Some([7; 32]),
             remote: String::new(),
         })]);
     }

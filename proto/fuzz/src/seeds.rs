@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use peerloom_proto::ice::IceCredentials;
 use peerloom_proto::paths::{Candidate, CandidateKind, Mapping, Nat, Ports, Reach};
 use peerloom_proto::wire::{OnLink, ToCoordinator, ToNode};
 use peerloom_proto::{
-    Body, BoxSecretKey, CertHash, EnvHash, Generation, InviteLookup, Message, MessageId, Place, Revoke,
-    RevokeKind, Signal, Signature, SignedPrekey, UnixMs, Value, encode, stun,
+    Body, BoxSecretKey, CertHash, EnvHash, Generation, InviteLookup, Means, Message, MessageId, Place,
+    Revoke, RevokeKind, Signal, Signature, SignedPrekey, UnixMs, Value, WebRtcMeans, encode, stun,
 };
 use serde_json::Value as Json;
 
@@ -105,10 +106,13 @@ fn signals() -> Vec<Vec<u8>> {
     ];
     let nat = Nat { mapping: Mapping::AddressDependent, ports: Ports::Block { first: 1, last: 9 } };
     let reach = Reach { candidates: candidates.to_vec(), nat, birthday: true };
-    let (nonce, offer, cert) = ([1; 16], [2; 16], CertHash([8; 32]));
+    let (nonce, offer) = ([1; 16], [2; 16]);
+    let ice = IceCredentials::chosen("abcd", "0123456789012345678901");
+    let webrtc = Some(WebRtcMeans { cert: CertHash([7; 32]), ice });
+    let means = Means { quic: Some(CertHash([8; 32])), webrtc };
     let all = [
-        Signal::Offer { nonce, cert, reach: reach.clone() },
-        Signal::Answer { nonce, offer, cert, reach: reach.clone() },
+        Signal::Offer { nonce, means: Means::quic(CertHash([8; 32])), reach: reach.clone() },
+        Signal::Answer { nonce, offer, means, reach: reach.clone() },
         Signal::Decline { offer },
         Signal::Echo { nonce },
         Signal::EchoReply { nonce },

@@ -121,6 +121,7 @@ impl Batch {
                 | Output::CloseLink(_)
                 | Output::Expect { .. }
                 | Output::Dial { .. }
+                | Output::WebRtc(_)
                 | Output::SendDatagram { .. }
                 | Output::OpenSockets { .. }
                 | Output::CloseSockets(_)

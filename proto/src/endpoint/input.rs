@@ -10,6 +10,7 @@ use crate::bind::BindTransport;
 use crate::body::Message;
 use crate::envelope::Priority;
 use crate::id::{CertHash, ConnId, InviteLookup, MessageId, PeerId};
+use crate::signal::Means;
 use crate::time::UnixMs;
 
 /// Names a caller of the local API; the host chooses it and gets it back once.
@@ -60,12 +61,12 @@ pub enum Input {
     LinkClosed(LinkId),
     /// A dial gave no link. The text is for people.
     DialFailed(ConnId, String),
-    /// The host can make direct links: under this certificate, reachable at these addresses, the
-    /// most useful first. Said again whenever they change: at once when one is lost, within 250 ms
+    /// The host can make direct links: by these means, reachable at these addresses, the most useful
+    /// first. Said again whenever they change: at once when one is lost, within 250 ms
     /// when one is gained.
     DirectReady {
-        /// Hash of this process's certificate.
-        cert: CertHash,
+        /// With what, under this process's certificates. It chooses no ICE credentials.
+        means: Means,
         /// Own addresses with the port of socket 0; what a port mapping gave stands among them.
         candidates: Vec<SocketAddr>,
         /// STUN servers, resolved: the coordinator's ports first. Empty where there are none.
@@ -117,8 +118,8 @@ pub struct OpenedLink {
     pub local_cert: CertHash,
     /// The peer's certificate as observed.
     pub peer_cert: CertHash,
-    /// TLS exporter, label `EXPORTER-peerloom-bind`, context the conn id.
-    pub exporter: [u8; 32],
+    /// TLS exporter, label `EXPORTER-peerloom-bind`, context the conn id; none over DTLS.
+    pub exporter: Option<[u8; 32]>,
     /// Where the peer is, for people.
     pub remote: String,
 }

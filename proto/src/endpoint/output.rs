@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use super::input::{LinkId, Token};
 use super::rows::{OutboxState, PathKind, Row, Write};
+use crate::ice::IceCredentials;
 use crate::id::{CertHash, ConnId, MessageId, PeerId};
 use crate::time::UnixMs;
 
 /// What the host must do. Writes first, in one transaction; then the rest, in order.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a write is moved once, from here into its batch")]
 pub enum Output {
     /// Change the disk.
     Write(Write),
@@ -58,6 +58,8 @@ pub enum Output {
         /// Where it is: the proven address first.
         candidates: Vec<SocketAddr>,
     },
+    /// Do something over WebRTC; said only to a host that named it among its means.
+    WebRtc(WebRtcAct),
     /// Send a STUN datagram. One that cannot be sent is dropped, as the network would.
     SendDatagram {
         /// From which socket; 0 is the main one.
@@ -86,6 +88,35 @@ pub enum Output {
     Reply(Token, Reply),
     /// Tell every subscriber.
     Event(Event),
+}
+
+/// What is to be done over WebRTC, always on socket 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WebRtcAct {
+    /// Let this peer in for this attempt.
+    Expect(WebRtcPeer),
+    /// Dial it.
+    Dial(WebRtcPeer),
+    /// An attempt's peer can be found at these addresses too.
+    Learn {
+        /// The attempt.
+        conn: ConnId,
+        /// Where.
+        candidates: Vec<SocketAddr>,
+    },
+}
+
+/// Whom an attempt over WebRTC is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebRtcPeer {
+    /// The attempt.
+    pub conn: ConnId,
+    /// The only certificate to accept.
+    pub peer_cert: CertHash,
+    /// Its ICE credentials where it chose them; else those that follow from the conn.
+    pub ice: Option<IceCredentials>,
+    /// Where it is. To be expected, a peer needs none: it comes.
+    pub candidates: Vec<SocketAddr>,
 }
 
 /// The answer to a [`Request`].

@@ -1,6 +1,7 @@
 //! Another member as people see it: whether it is there, by which way, and why by no better one.
 
 use super::{Endpoint, PathKind};
+use crate::bind::BindTransport;
 use crate::id::PeerId;
 use crate::paths::ChecksView;
 use crate::time::UnixMs;
@@ -14,6 +15,8 @@ pub struct PeerView {
     pub online: bool,
     /// The way a message would go now; none when it would wait here.
     pub path: Option<PathKind>,
+    /// What carries the direct link.
+    pub transport: Option<BindTransport>,
     /// Where the direct link leads.
     pub remote: Option<String>,
     /// Round trip on that way, microseconds, if it was measured.
@@ -53,6 +56,7 @@ impl Endpoint {
             peer: id,
             online,
             path,
+            transport: bound.map(|bound| bound.transport),
             remote: bound.map(|bound| bound.remote.clone()),
             rtt_us: bound.map_or(relayed.map(|(rtt_us, _)| rtt_us), |bound| bound.rtt_us),
             rtt_at: relayed.map(|(_, at)| at),

@@ -14,6 +14,7 @@ mod prekeys;
 mod punch;
 mod random;
 mod uplink;
+mod webrtc;
 mod world;
 
 use std::time::Duration;

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use super::Links;
 use super::birthday::can_help;
+use super::webrtc::Second;
 use crate::endpoint::{Endpoint, Output};
 use crate::id::{CertHash, ConnId, PeerId};
 use crate::limits::{CANDIDATES_MAX, HANDSHAKE_TIMEOUT};
 use crate::paths::{
     Candidate, Check, ChecksView, Choice, Nat, PathPolicy, Rank, Reach, birthday_after, is_usable,
 };
-use crate::signal::{Signal, conn_id};
+use crate::signal::{Means, Signal, conn_id, webrtc_conn_id};
 use crate::time::{Monotonic, Now, UnixMs};
 
 /// One try at a direct channel.
@@ -46,12 +47,26 @@ enum Stage {
 #[derive(Debug)]
 pub(super) struct Agreed {
     pub(super) conn: ConnId,
-    /// The certificate the peer announced.
-    peer_cert: CertHash,
+    /// The certificate the peer announced for QUIC, as long as that may come about.
+    peer_cert: Option<CertHash>,
+    /// The other way, as long as it may come about.
+    pub(super) webrtc: Option<Second>,
     peer_nonce: [u8; 16],
     pub(super) peer_nat: Nat,
     pub(super) check: Check,
     since: UnixMs,
+}
+
+/// An attempt that has its link.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) peer: PeerId,
+    /// The certificate it must have shown.
+    pub(super) peer_cert: CertHash,
+    /// Sockets opened for it.
+    pub(super) sockets: Vec<u16>,
+    /// The way that was not taken.
+    pub(super) other: Option<ConnId>,
 }
 
 impl Attempt {
@@ -81,11 +96,17 @@ impl Attempt {
 
     pub(super) fn deadline(&self) -> Monotonic {
         let checks = self.agreed().and_then(|agreed| agreed.check.deadline());
-        checks.map_or(self.until, |due| due.min(self.until))
+        let second = self.agreed().and_then(Agreed::webrtc_at);
+        [checks, second].into_iter().flatten().fold(self.until, Monotonic::min)
     }
 }
 
 impl Agreed {
+    /// Whether it goes by this name, on one way or the other.
+    fn has(&self, conn: &ConnId) -> bool {
+        self.conn == *conn || self.webrtc.as_ref().is_some_and(|second| second.conn == *conn)
+    }
+
     pub(super) fn view(&self) -> ChecksView {
         ChecksView::of(self.since, self.peer_nat, &self.check)
     }
@@ -98,17 +119,30 @@ impl Links {
 
     /// The peer whose attempt this is.
     pub(super) fn attempt_of(&self, conn: &ConnId) -> Option<PeerId> {
-        let with = |attempt: &Attempt| attempt.agreed().is_some_and(|agreed| agreed.conn == *conn);
+        let with = |attempt: &Attempt| attempt.agreed().is_some_and(|agreed| agreed.has(conn));
         self.attempts.iter().find(|(_, attempt)| with(attempt)).map(|(peer, _)| *peer)
     }
 
-    /// The attempt has its link: whose, under which certificate, and the sockets opened for it.
-    pub(super) fn take_attempt(&mut self, conn: &ConnId) -> Option<(PeerId, CertHash, Vec<u16>)> {
+    /// The attempt has its link.
+    pub(super) fn take_attempt(&mut self, conn: &ConnId) -> Option<Taken> {
         let peer = self.attempt_of(conn)?;
         let mut attempt = self.attempts.remove(&peer)?;
         let agreed = attempt.agreed_mut()?;
         self.tables.insert(peer, agreed.view());
-        Some((peer, agreed.peer_cert, agreed.check.take_sockets()))
+        let sockets = agreed.check.take_sockets();
+        let second = agreed.webrtc.as_ref();
+        if agreed.conn == *conn {
+            let other = second.map(|second| second.conn);
+            return Some(Taken { peer, peer_cert: agreed.peer_cert?, sockets, other });
+        }
+        Some(Taken { peer, peer_cert: second?.theirs.cert, sockets, other: Some(agreed.conn) })
+    }
+
+    /// A dial is out: it gets its time.
+    pub(super) fn prolong(&mut self, peer: &PeerId, now: Monotonic) {
+        if let Some(attempt) = self.attempts.get_mut(peer) {
+            attempt.until = now + HANDSHAKE_TIMEOUT;
+        }
     }
 
     /// The network is another one: what did not answer may do so.
@@ -153,7 +187,7 @@ impl Endpoint {
     }
 
     fn connect_beyond(&mut self, now: Now, peer: PeerId, to_beat: Option<Rank>) {
-        let Some(cert) = self.links.local else {
+        let Some(means) = self.links.local.clone() else {
             self.why_not(peer, "direct links are switched off here");
             return;
         };
@@ -171,22 +205,16 @@ impl Endpoint {
         let attempt = Attempt { nonce, stage, until, told, tellings: 1, to_beat };
         self.links.attempts.insert(peer, attempt);
         self.why_not(peer, "a direct channel is being made");
-        self.signal_by_relay(now, peer, &Signal::Offer { nonce, cert, reach });
+        self.signal_by_relay(now, peer, &Signal::Offer { nonce, means, reach });
         self.gather_again(now, peer);
     }
 
-    pub(super) fn offered(
-        &mut self,
-        now: Now,
-        from: PeerId,
-        offer: [u8; 16],
-        peer_cert: CertHash,
-        theirs: &Reach,
-    ) {
-        let local = self.links.local.filter(|_| self.path_policy(&from) != PathPolicy::RelayOnly);
-        let Some(cert) = local else {
+    pub(super) fn offered(&mut self, now: Now, from: PeerId, offer: [u8; 16], means: &Means, theirs: &Reach) {
+        let ours = self.links.local.clone().filter(|ours| !ours.shared_with(means).is_none());
+        let Some(own) = ours.filter(|_| self.path_policy(&from) != PathPolicy::RelayOnly) else {
             return self.signal_by_relay(now, from, &Signal::Decline { offer });
         };
+        let Means { quic: peer_cert, webrtc } = own.shared_with(means);
         // Of two simultaneous offers the lower key's stands.
         let ours = self.links.attempts.get(&from);
         if ours.is_some_and(|attempt| attempt.is_offer_under_way(now.monotonic)) && self.me.id < from {
@@ -204,15 +232,19 @@ impl Endpoint {
         let guesses = reach.birthday && theirs.birthday && can_help(reach.nat, theirs.nat);
         check.guesses_after = guesses.then(|| birthday_after(self.links.gathering.rtt()));
         let (peer_nonce, peer_nat, since) = (offer, theirs.nat, now.wall);
-        let agreed = Agreed { conn, peer_cert, peer_nonce, peer_nat, check, since };
+        let webrtc = webrtc.map(|theirs| Second::expected(webrtc_conn_id(&offer, &nonce), theirs));
+        if let Some(peer_cert) = peer_cert {
+            self.out(Output::Expect { conn, peer_cert });
+        }
+        webrtc.iter().for_each(|second| self.expect_webrtc(second, &candidates));
+        let agreed = Agreed { conn, peer_cert, webrtc, peer_nonce, peer_nat, check, since };
         let stage = Stage::Agreed(Box::new(agreed));
         let until = now.monotonic + HANDSHAKE_TIMEOUT;
         let told = reach.clone();
         let attempt = Attempt { nonce, stage, until, told, tellings: 1, to_beat: None };
         self.links.attempts.insert(from, attempt);
         self.why_not(from, "a direct channel is being made");
-        self.out(Output::Expect { conn, peer_cert });
-        self.signal_by_relay(now, from, &Signal::Answer { nonce, offer, cert, reach });
+        self.signal_by_relay(now, from, &Signal::Answer { nonce, offer, means: own, reach });
         self.press_on(now, from);
         self.gather_again(now, from);
     }
@@ -223,9 +255,11 @@ impl Endpoint {
         from: PeerId,
         offer: [u8; 16],
         answer: [u8; 16],
-        peer_cert: CertHash,
+        means: &Means,
         theirs: &Reach,
     ) {
+        let Some(own) = self.links.local.clone() else { return };
+        let Means { quic: peer_cert, webrtc } = own.shared_with(means);
         let candidates = self.usable(&theirs.candidates);
         let Some(attempt) = self.links.attempts.get_mut(&from) else { return };
         if attempt.nonce != offer || attempt.agreed().is_some() {
@@ -239,7 +273,14 @@ impl Endpoint {
         let guesses = consent && can_help(self.links.gathering.nat(), theirs.nat);
         check.guesses_after = guesses.then(|| birthday_after(self.links.gathering.rtt()));
         let (peer_nonce, peer_nat, since) = (answer, theirs.nat, now.wall);
-        let agreed = Agreed { conn, peer_cert, peer_nonce, peer_nat, check, since };
+        // A link that is there is replaced by a better one of the better kind only.
+        let webrtc = webrtc.filter(|_| attempt.to_beat.is_none());
+        let second = webrtc_conn_id(&offer, &answer);
+        let webrtc = webrtc.map(|theirs| match peer_cert {
+            Some(_) => Second::held(now.monotonic, second, theirs),
+            None => Second::due(second, theirs),
+        });
+        let agreed = Agreed { conn, peer_cert, webrtc, peer_nonce, peer_nat, check, since };
         attempt.stage = Stage::Agreed(Box::new(agreed));
         attempt.until = now.monotonic + HANDSHAKE_TIMEOUT;
         // What the answer did not know of may have been learned since the offer.
@@ -262,6 +303,7 @@ impl Endpoint {
         let Some(agreed) = agreed.filter(|agreed| agreed.peer_nonce == nonce) else { return };
         agreed.peer_nat = theirs.nat;
         agreed.check.learn(now.monotonic, &candidates);
+        self.learn_webrtc(&from, &candidates);
         self.press_on(now, from);
     }
 
@@ -294,11 +336,17 @@ impl Endpoint {
         agreed.check.poll(now.monotonic, &mut self.entropy, &mut requests);
         let choice = agreed.check.choice(now.monotonic);
         let (conn, peer_cert) = (agreed.conn, agreed.peer_cert);
-        if let Choice::Dial(..) = &choice {
+        if let (Choice::Dial(..), Some(_)) = (&choice, peer_cert) {
             agreed.check.hush();
             attempt.until = now.monotonic + HANDSHAKE_TIMEOUT;
         }
         let unheard_since = agreed.check.unheard_since(now.monotonic);
+        // ICE asks longer, and may be answered by whom nothing else reaches.
+        let asks_itself = agreed.webrtc.as_ref().is_some_and(Second::needs_no_checks);
+        let goes_on = choice == Choice::GiveUp && asks_itself;
+        if goes_on {
+            agreed.check.hush();
+        }
         self.send_datagrams(requests);
         self.open_sockets(peer);
         if let Some(since) = unheard_since {
@@ -307,17 +355,29 @@ impl Endpoint {
         match choice {
             Choice::Wait => {}
             Choice::Dial(socket, candidates) => {
-                self.out(Output::Dial { conn, peer_cert, socket, candidates });
+                if let Some(peer_cert) = peer_cert {
+                    self.out(Output::Dial { conn, peer_cert, socket, candidates });
+                }
             }
-            Choice::GiveUp => {
-                self.attempt_failed(now, peer, &self.why_failed(&peer));
-            }
+            Choice::GiveUp if goes_on => {}
+            Choice::GiveUp => return self.attempt_failed(now, peer, &self.why_failed(&peer)),
         }
+        self.press_on_webrtc(now, peer);
     }
 
     pub(crate) fn dial_failed(&mut self, now: Now, conn: ConnId, why: &str) {
-        if let Some(peer) = self.links.attempt_of(&conn) {
+        let Some(peer) = self.links.attempt_of(&conn) else { return };
+        let Some(agreed) = self.links.attempts.get_mut(&peer).and_then(Attempt::agreed_mut) else { return };
+        if agreed.conn == conn {
+            agreed.peer_cert = None;
+            agreed.hurry(now.monotonic);
+        } else {
+            agreed.webrtc = None;
+        }
+        if agreed.peer_cert.is_none() && agreed.webrtc.is_none() {
             self.attempt_failed(now, peer, why);
+        } else {
+            self.press_on(now, peer);
         }
     }
 
@@ -344,6 +404,7 @@ impl Endpoint {
         if let Stage::Agreed(mut agreed) = attempt.stage {
             self.links.tables.insert(peer, agreed.view());
             self.out(Output::Forget(agreed.conn));
+            agreed.webrtc.iter().for_each(|second| self.out(Output::Forget(second.conn)));
             self.close_sockets(agreed.check.take_sockets());
         }
     }

@@ -9,8 +9,9 @@
 use std::time::Duration;
 
 use super::Links;
+use crate::bind::BindTransport;
 use crate::delivery::{Delivery, Via};
-use crate::endpoint::{Endpoint, LinkId, Output};
+use crate::endpoint::{Endpoint, LinkId, OpenedLink, Output};
 use crate::id::PeerId;
 use crate::limits::{DIRECT_IDLE_MAX, DIRECT_LIFE_MAX};
 use crate::paths::{Rank, Tier};
@@ -21,6 +22,7 @@ use crate::wire::{OnLink, ToCoordinator};
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(crate) peer: PeerId,
+    pub(crate) transport: BindTransport,
     pub(crate) remote: String,
     pub(crate) rtt_us: Option<u64>,
     pub(crate) since: UnixMs,
@@ -54,13 +56,14 @@ struct Answers {
 }
 
 impl Bound {
-    pub(super) fn new(now: Now, peer: PeerId, remote: String, dialled: bool) -> Self {
+    pub(super) fn new(now: Now, peer: PeerId, info: &OpenedLink) -> Self {
         Self {
             peer,
-            remote,
+            transport: info.transport,
+            remote: info.remote.clone(),
             rtt_us: None,
             since: now.wall,
-            dialled,
+            dialled: info.dialled,
             bound_at: now.monotonic,
             used_at: now.monotonic,
             heard_at: now.monotonic,

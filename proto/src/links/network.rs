@@ -4,23 +4,24 @@ use std::net::SocketAddr;
 
 use super::Bound;
 use crate::endpoint::Endpoint;
-use crate::id::{CertHash, PeerId};
+use crate::id::PeerId;
 use crate::limits::CANDIDATES_MAX;
 use crate::paths::NetworkView;
+use crate::signal::Means;
 use crate::stun::StunMessage;
 use crate::time::{Monotonic, Now};
 
 impl Endpoint {
-    /// The host can make direct links, from these addresses.
+    /// The host can make direct links, by these means and from these addresses.
     pub(crate) fn direct_ready(
         &mut self,
         now: Now,
-        cert: CertHash,
+        means: Means,
         mut candidates: Vec<SocketAddr>,
         stun: &[SocketAddr],
     ) {
         candidates.truncate(CANDIDATES_MAX);
-        let first = self.links.local.replace(cert).is_none();
+        let first = self.links.local.replace(means).is_none();
         let moved = self.links.gathering.place(now.monotonic, candidates, stun);
         if moved && !first {
             self.network_changed(now);

@@ -19,9 +19,9 @@ impl Endpoint {
     /// A peer's signal, from a verified and opened envelope.
     pub(crate) fn signalled(&mut self, now: Now, from: PeerId, source: Source, signal: Signal) {
         match signal {
-            Signal::Offer { nonce, cert, reach } => self.offered(now, from, nonce, cert, &reach),
-            Signal::Answer { nonce, offer, cert, reach } => {
-                self.answered(now, from, offer, nonce, cert, &reach);
+            Signal::Offer { nonce, means, reach } => self.offered(now, from, nonce, &means, &reach),
+            Signal::Answer { nonce, offer, means, reach } => {
+                self.answered(now, from, offer, nonce, &means, &reach);
             }
             Signal::Decline { offer } => self.declined(now, from, offer),
             Signal::Candidates { nonce, reach } => self.peer_reach(now, from, nonce, &reach),

@@ -129,6 +129,19 @@ impl Check {
         Some(self.pairs.len() - 1)
     }
 
+    /// The peer's addresses as the main socket may try them, proven ones first.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let mut pairs: Vec<&Pair> = self.pairs.iter().filter(|pair| pair.socket == 0).collect();
+        pairs.sort_by_key(|pair| (!pair.is_through(), !pair.heard));
+        pairs.into_iter().map(|pair| pair.remote).collect()
+    }
+
+    /// Those of them worth dialling, the best first.
+    pub(crate) fn worthy_addresses(&self) -> Vec<SocketAddr> {
+        let worthy = self.worthy().into_iter().filter(|(pair, _)| pair.socket == 0);
+        worthy.map(|(pair, _)| pair.remote).collect()
+    }
+
     /// Whether a request is addressed to this attempt, by the name in it.
     pub(crate) fn is_named(&self, message: &StunMessage<'_>) -> bool {
         message.username == Some(self.name.as_bytes())

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use peerloom_proto::ice::IceCredentials;
-use peerloom_proto::{BindRole, CertHash, ConnId};
+use peerloom_proto::{BindRole, CertHash};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rtc::data_channel::{RTCDataChannelId, RTCDataChannelInit};
 use rtc::ice::mdns::MulticastDnsMode;
@@ -22,6 +22,7 @@ use rtc::peer_connection::{RTCPeerConnection, RTCPeerConnectionBuilder};
 
 use crate::identity::cert_hash;
 use crate::quic::BindError;
+use crate::transport::PeerAddr;
 
 /// Longest message on the channel, in bytes: what every stack takes (RFC 8831 §6.6).
 pub(super) const MESSAGE_BYTES_MAX: usize = 16 << 10;
@@ -58,31 +59,31 @@ impl Certificate {
 /// The connection and its channel, ready for the other end's first datagram.
 pub(super) fn connection(
     certificate: &Certificate,
-    conn: &ConnId,
     role: BindRole,
-    peer_cert: &CertHash,
-    candidates: &[SocketAddr],
+    far: &PeerAddr,
 ) -> rtc::shared::error::Result<(RTCPeerConnection, RTCDataChannelId)> {
     let now = Instant::now();
     let configuration =
         RTCConfigurationBuilder::new().with_certificates(vec![certificate.own.clone()]).build();
-    let own = IceCredentials::of(conn, role);
+    let own = IceCredentials::of(&far.conn, role);
     let mut peer = RTCPeerConnectionBuilder::new()
         .with_configuration(configuration)
         .with_setting_engine(settings(&own))
         .build(now)?;
     let init = RTCDataChannelInit { negotiated: Some(CHANNEL), ..RTCDataChannelInit::default() };
     let channel = peer.create_data_channel(CHANNEL_LABEL, Some(init))?.id();
-    let theirs = IceCredentials::of(conn, role.mirrored());
+    let derived = IceCredentials::of(&far.conn, role.mirrored());
+    let theirs = far.ice().unwrap_or(&derived);
+    let peer_cert = &far.peer_cert;
     match role {
         BindRole::Dialler => {
             let offer = peer.create_offer(None)?;
             peer.set_local_description(now, offer)?;
-            let answer = RTCSessionDescription::answer(description(&theirs, peer_cert, "passive"))?;
+            let answer = RTCSessionDescription::answer(description(theirs, peer_cert, "passive"))?;
             peer.set_remote_description(now, answer)?;
         }
         BindRole::Acceptor => {
-            let offer = RTCSessionDescription::offer(description(&theirs, peer_cert, "active"))?;
+            let offer = RTCSessionDescription::offer(description(theirs, peer_cert, "active"))?;
             peer.set_remote_description(now, offer)?;
             let answer = peer.create_answer(None)?;
             peer.set_local_description(now, answer)?;
@@ -91,7 +92,7 @@ pub(super) fn connection(
     for local in [local_v4(), local_v6()] {
         peer.add_local_candidate(host(local))?;
     }
-    for candidate in candidates {
+    for candidate in far.candidates() {
         peer.add_remote_candidate(host(*candidate))?;
     }
     Ok((peer, channel))
@@ -149,7 +150,7 @@ fn description(ice: &IceCredentials, cert: &CertHash, setup: &str) -> String {
     )
 }
 
-fn host(addr: SocketAddr) -> RTCIceCandidateInit {
+pub(super) fn host(addr: SocketAddr) -> RTCIceCandidateInit {
     let (ip, port) = (addr.ip(), addr.port());
     RTCIceCandidateInit {
         candidate: format!("candidate:1 1 udp {HOST_PRIORITY} {ip} {port} typ host"),

@@ -120,7 +120,14 @@ impl Session {
             }
         };
         tokio::select! {
-            () = self.seat.recv(&mut self.came) => Ok(()),
+            learned = self.seat.recv_or_learn(&mut self.came) => {
+                if let Some(addr) = learned
+                    && let Err(error) = self.peer.add_remote_candidate(peer::host(addr))
+                {
+                    debug!(%error, "A further address was of no use.");
+                }
+                Ok(())
+            }
             () = timer => self.peer.handle_timeout(Instant::now()).map_err(io::Error::other),
         }
     }

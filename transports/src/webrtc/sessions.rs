@@ -51,6 +51,7 @@ struct Inlet {
     /// Past its handshake.
     sealed: AtomicBool,
     asked: Mutex<VecDeque<TransactionId>>,
+    learned: mpsc::Sender<SocketAddr>,
 }
 
 impl Inlet {
@@ -85,15 +86,29 @@ impl Sessions {
     /// Gives a session its place; an older one of this name is no longer asked for.
     pub(super) fn seat(self: &Arc<Self>, name: &str) -> Seat {
         let (queue, came) = mpsc::channel(DATAGRAMS_WAITING_MAX);
+        let (learned, learning) = mpsc::channel(CANDIDATES_MAX);
         let inlet = Arc::new(Inlet {
             name: name.to_owned(),
             queue,
             sealed: AtomicBool::new(false),
             asked: Mutex::default(),
+            learned,
         });
         self.table().by_name.insert(name.to_owned(), inlet.clone());
         let poller = self.socket.clone().create_io_poller();
-        Seat { sessions: self.clone(), inlet, came, poller, met: BTreeSet::new() }
+        Seat { sessions: self.clone(), inlet, came, poller, met: BTreeSet::new(), learning }
+    }
+
+    /// A session's peer can be found at these addresses too. More than a session has not yet taken in
+    /// are of no use.
+    pub(super) fn teach(&self, name: &str, candidates: &[SocketAddr]) {
+        if let Some(inlet) = self.table().by_name.get(name) {
+            for candidate in candidates {
+                if inlet.learned.try_send(*candidate).is_err() {
+                    trace!("A session learned enough.");
+                }
+            }
+        }
     }
 
     /// Nobody is asked for by this name any more.
@@ -187,6 +202,7 @@ pub(super) struct Seat {
     sessions: Arc<Sessions>,
     inlet: Arc<Inlet>,
     came: mpsc::Receiver<Came>,
+    learning: mpsc::Receiver<SocketAddr>,
     poller: Pin<Box<dyn UdpPoller>>,
     met: BTreeSet<SocketAddr>,
 }
@@ -195,6 +211,14 @@ impl Seat {
     /// Waits for datagrams and takes up to [`BURST`] of them. Cancel safe.
     pub(super) async fn recv(&mut self, into: &mut Vec<Came>) {
         self.came.recv_many(into, BURST).await;
+    }
+
+    /// Waits for datagrams or for a further address of the peer. Cancel safe.
+    pub(super) async fn recv_or_learn(&mut self, into: &mut Vec<Came>) -> Option<SocketAddr> {
+        tokio::select! {
+            _ = self.came.recv_many(into, BURST) => None,
+            Some(learned) = self.learning.recv() => Some(learned),
+        }
     }
 
     /// The handshake is over.

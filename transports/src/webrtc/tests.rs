@@ -2,7 +2,7 @@ use std::net::UdpSocket;
 
 use bytes::{Bytes, BytesMut};
 use peerloom_proto::limits::FRAME_BYTES_MAX;
-use peerloom_proto::stun::{binding_request, signed_request};
+use peerloom_proto::stun::{StunMessage, binding_request, signed_request};
 use tokio::time::timeout;
 
 use super::*;
@@ -127,6 +127,37 @@ async fn a_conn_that_was_used_is_refused_at_once() {
 }
 
 #[tokio::test]
+async fn an_address_that_is_learned_late_will_do() {
+    let (near, far) = (node(), node());
+    let peer = far.expecting(&near, CONN);
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let scope = CandidateScope::WithLoopback;
+    let elsewhere = PeerAddr::new(CONN, peer.peer_cert, &[silent.local_addr().unwrap()], scope);
+    let (link, ()) = tokio::join!(near.webrtc.dial(&elsewhere, soon()), async {
+        sleep(Duration::from_millis(50)).await;
+        near.webrtc.learn(&CONN, &[far.addr()], scope);
+    });
+    carries(&*link.unwrap(), &*far.webrtc.accept().await.unwrap(), b"found").await;
+}
+
+#[tokio::test]
+async fn an_expected_peer_with_credentials_of_its_own_is_asked_in_turn() {
+    let far = node();
+    let browser = UdpSocket::bind("127.0.0.1:0").unwrap();
+    browser.set_nonblocking(true).unwrap();
+    let browser = tokio::net::UdpSocket::from_std(browser).unwrap();
+    let candidates = [browser.local_addr().unwrap()];
+    let peer = PeerAddr::new(CONN, CertHash([1; 32]), &candidates, CandidateScope::WithLoopback);
+    let chosen = IceCredentials::chosen("abcd", "0123456789012345678901");
+    far.webrtc.expect_peer(peer.with_ice(chosen), soon()).unwrap();
+    let mut check = [0; 600];
+    let length = browser.recv(&mut check).await.unwrap();
+    let asked = StunMessage::parse(&check[..length]).unwrap();
+    let own = IceCredentials::of(&CONN, BindRole::Acceptor);
+    assert_eq!(asked.username, Some(format!("abcd:{}", own.ufrag()).as_bytes()));
+}
+
+#[tokio::test]
 async fn a_dropped_dial_gives_its_place_up() {
     let (near, silent) = (node(), UdpSocket::bind("127.0.0.1:0").unwrap());
     let silent = silent.local_addr().unwrap();
@@ -183,11 +214,7 @@ async fn garbage_and_forged_checks_do_not_keep_a_peer_out() {
 async fn rude_peer(near: &Node, far: &Node) -> (Session, Box<dyn PeerLink>) {
     let peer = far.expecting(near, CONN);
     let seat = near.webrtc.shared.sessions.seat(IceCredentials::of(&CONN, BindRole::Dialler).ufrag());
-    let mut session = near
-        .webrtc
-        .shared
-        .session(&CONN, BindRole::Dialler, &peer.peer_cert, peer.candidates(), seat)
-        .unwrap();
+    let mut session = near.webrtc.shared.session(BindRole::Dialler, &peer, seat).unwrap();
     session.open(peer.peer_cert, 0).await.unwrap();
     // The acceptor's side is open once it has the dialler's last datagram.
     session.flush().await;

@@ -160,19 +160,25 @@ impl Feed {
             Event::Inbox { position, .. } => {
                 return if *position > self.last { self.catch_up().await } else { Ok(Ok(())) };
             }
-            Event::Outbox { id, to, state, path, at } => EventShape::Outbox {
-                id: id.to_string(),
-                recipient: self.names.recipient(to, state, *path, *at),
-            },
+            Event::Outbox { id, to, state, path, at } => {
+                if path.is_some_and(|path| self.names.transport(path, to).is_none()) {
+                    self.names = Names::of(&self.mesh.view());
+                }
+                let recipient = self.names.recipient(to, state, *path, *at);
+                EventShape::Outbox { id: id.to_string(), recipient }
+            }
             Event::Presence { peer, online } => {
                 self.names = Names::of(&self.mesh.view());
                 EventShape::Presence { peer: self.names.name(peer), online: *online }
             }
-            Event::Path { peer, path, remote } => EventShape::Path {
-                peer: self.names.name(peer),
-                path: path.map_or("none", path_word).to_owned(),
-                remote: remote.clone(),
-            },
+            Event::Path { peer, path, remote } => {
+                self.names.forget_link(peer);
+                EventShape::Path {
+                    peer: self.names.name(peer),
+                    path: path.map_or("none", path_word).to_owned(),
+                    remote: remote.clone(),
+                }
+            }
             Event::Uplink(status) => {
                 let (state, why) = uplink_words(status);
                 EventShape::Uplink { state: state.to_owned(), why }

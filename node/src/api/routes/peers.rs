@@ -8,7 +8,7 @@ use peerloom_proto::endpoint::{LogChange, PathKind, PingSample, Reply, Request};
 use tokio::time::Instant;
 
 use super::uplink;
-use crate::api::present::{self, milliseconds, path_word, transport_word};
+use crate::api::present::{self, Names, milliseconds, path_word};
 use crate::api::request::{MeshParam, Payload, Selected};
 use crate::api::shapes::{
     DoneShape, MemberListShape, PeerListShape, PingRequest, PingShape, RevokeRequest, SampleShape,
@@ -140,11 +140,12 @@ fn present_ping(
         )
         .next("peerloom peers; mail for it is queued and not lost"));
     }
+    let names = Names::of(&view);
     let direct = samples.iter().any(is_direct);
     Ok(Json(PingShape {
         schema_version: SCHEMA_VERSION,
         peer: handle,
-        samples: samples.iter().map(sample).collect(),
+        samples: samples.iter().map(|sample| shape(sample, &names, &target)).collect(),
         direct,
         why_not_direct: if direct { None } else { status.and_then(present::why_not_direct) },
         upgraded_after_ms: upgraded.map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
@@ -156,10 +157,10 @@ fn is_direct(sample: &PingSample) -> bool {
     sample.path == PathKind::Direct && sample.rtt_us.is_some()
 }
 
-fn sample(sample: &PingSample) -> SampleShape {
+fn shape(sample: &PingSample, names: &Names, peer: &PeerId) -> SampleShape {
     SampleShape {
         path: path_word(sample.path).to_owned(),
-        transport: transport_word(sample.path).to_owned(),
+        transport: names.transport(sample.path, peer).map(str::to_owned),
         rtt_ms: sample.rtt_us.map(milliseconds),
     }
 }

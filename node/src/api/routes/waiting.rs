@@ -11,7 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::send::tracked;
-use crate::api::present::{Names, path_word, transport_word};
+use crate::api::present::{Names, path_word};
 use crate::api::shapes::{SendShape, Wait};
 use crate::clock::Clock;
 use crate::failure::{Failure, SCHEMA_VERSION};
@@ -108,7 +108,8 @@ impl Tracked {
     /// What is known, as of now.
     pub(super) fn present(&self, sight: &Sight, wait: Wait, elapsed: Duration) -> SendShape {
         let Sight { view, names } = sight;
-        let least = self.rows.values().min_by_key(|row| rank(&row.state));
+        let least_of = self.rows.iter().min_by_key(|(_, row)| rank(&row.state));
+        let least = least_of.map(|(_, row)| row);
         let open = self.rows.iter().find(|(peer, row)| !is_done(&row.state, wait, || is_away(view, peer)));
         let (mut code, mut why) = (least.and_then(|row| row.state.code().map(str::to_owned)), None);
         if let Some((peer, row)) = open {
@@ -128,7 +129,7 @@ impl Tracked {
             id: self.id.to_string(),
             state: least.map_or("queued", |row| word(&row.state)).to_owned(),
             path: least.and_then(|row| row.path).map(|path| path_word(path).to_owned()),
-            transport: least.and_then(|row| row.path).map(|path| transport_word(path).to_owned()),
+            transport: least_of.and_then(|(peer, row)| names.transport(row.path?, peer)).map(str::to_owned),
             elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             repeated: self.repeated,
             recipients: recipients.collect(),

@@ -78,7 +78,7 @@ pub struct SendShape {
     pub state: String,
     /// `direct`, `relay` or `queue`; none while it has not left.
     pub path: Option<String>,
-    /// `quic` or `websocket`.
+    /// `quic` or `webrtc` while that direct link is up, `websocket`.
     pub transport: Option<String>,
     /// From the request to this answer, or to the state if it was reached earlier.
     pub elapsed_ms: u64,
@@ -123,7 +123,7 @@ pub struct RecipientShape {
     pub code: Option<String>,
     /// `direct`, `relay` or `queue`.
     pub path: Option<String>,
-    /// `quic` or `websocket`.
+    /// `quic` or `webrtc` while that direct link is up, `websocket`.
     #[serde(default)]
     pub transport: Option<String>,
     /// The other end of the direct link it went over, while that is up.
@@ -176,7 +176,7 @@ pub struct InboxShape {
     pub received_at_ms: u64,
     /// `direct`, `relay` or `queue`.
     pub path: String,
-    /// `quic` or `websocket`.
+    /// `quic` or `webrtc` while that direct link is up, `websocket`.
     pub transport: Option<String>,
     /// `low`, `next` or `now`.
     pub priority: String,

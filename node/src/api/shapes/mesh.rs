@@ -145,7 +145,7 @@ pub struct PeerShape {
     pub status: String,
     /// `direct`, `relay` or `none`.
     pub path: String,
-    /// `quic`, `websocket` or none.
+    /// `quic`, `webrtc`, `websocket` or none.
     pub transport: Option<String>,
     /// Round trip on this path: of a direct link the one of the last second, of the relay that of the
     /// last ping.
@@ -205,8 +205,8 @@ pub struct PingShape {
 pub struct SampleShape {
     /// `direct` or `relay`.
     pub path: String,
-    /// `quic` or `websocket`.
-    pub transport: String,
+    /// `quic`, `webrtc` or `websocket`; none for a direct link that has gone since.
+    pub transport: Option<String>,
     /// None if nothing came back.
     pub rtt_ms: Option<f64>,
 }

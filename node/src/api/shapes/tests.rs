@@ -232,7 +232,7 @@ fn invite_message_and_ping_have_their_documented_fields() {
         ],
     );
     let sample =
-        SampleShape { path: "relay".to_owned(), transport: "websocket".to_owned(), rtt_ms: Some(48.2) };
+        SampleShape { path: "relay".to_owned(), transport: Some("websocket".to_owned()), rtt_ms: Some(48.2) };
     let ping = PingShape {
         schema_version: SCHEMA_VERSION,
         peer: "build".to_owned(),

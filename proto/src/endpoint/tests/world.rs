@@ -16,15 +16,18 @@ pub(super) use network::Site;
 use super::coordinator::{Coordinator, Socket};
 use super::disk::Disk;
 use super::mesh::{COORDINATOR, EXPORTER, T0, cert, key, log_of, origin, settings};
+use crate::bind::BindTransport;
 use crate::body::Message;
 use crate::endpoint::{
     Endpoint, Event, HeldPrekey, Input, LinkId, OpenedLink, OutboxState, Reply, Request, Send, Token,
+    WebRtcAct,
 };
 use crate::envelope::Priority;
 use crate::id::{CertHash, ConnId, MessageId, PeerId};
 use crate::key::{BoxSecretKey, IdentityKey};
 use crate::limits::MESSAGE_LIFE_MAX;
 use crate::roster::WireEntry;
+use crate::signal::Means;
 use crate::time::{Monotonic, Now};
 use crate::wire::{OnLink, ToNode};
 
@@ -59,6 +62,8 @@ pub(super) struct Node {
     pub(super) disk: Disk,
     pub(super) events: Vec<Event>,
     pub(super) running: bool,
+    /// What it makes links with, from its next start on.
+    pub(super) means: Means,
     /// How far its wall clock is ahead.
     pub(super) ahead: Duration,
     pub(super) batches: u64,
@@ -90,6 +95,7 @@ struct Dial {
     peer_cert: CertHash,
     socket: u16,
     candidates: Vec<SocketAddr>,
+    transport: BindTransport,
 }
 
 /// One end of a direct link.
@@ -118,6 +124,10 @@ pub(super) struct World {
     pub(super) guesses_miss: bool,
     /// Datagrams sent.
     pub(super) datagrams: u64,
+    /// QUIC's packets are swallowed, whatever else gets through.
+    pub(super) quic_blocked: bool,
+    /// What was done over WebRTC.
+    pub(super) webrtc: Vec<(usize, WebRtcAct)>,
     /// Further sockets of each node.
     pub(super) sockets_open: Vec<Vec<u16>>,
     places: Vec<Place>,
@@ -169,6 +179,7 @@ impl World {
                 disk,
                 events: Vec::new(),
                 running: false,
+                means: Means::quic(cert(usize::from(place))),
                 ahead: Duration::ZERO,
                 batches: 0,
                 crash_at: None,
@@ -192,6 +203,8 @@ impl World {
             lose_every: None,
             guesses_miss: false,
             datagrams: 0,
+            quic_blocked: false,
+            webrtc: Vec::new(),
             sockets_open: vec![Vec::new(); usize::from(count)],
             places: (0..usize::from(count)).map(|node| Place::new(node, Site::SameMachine)).collect(),
             clock: Duration::from_secs(1),
@@ -276,7 +289,8 @@ impl World {
     fn tell_place(&mut self, node: usize) {
         let place = &self.places[node];
         let (candidates, stun) = (vec![place.host()], place.stun());
-        self.nodes[node].inputs.push_back(Input::DirectReady { cert: cert(node), candidates, stun });
+        let means = self.nodes[node].means.clone();
+        self.nodes[node].inputs.push_back(Input::DirectReady { means, candidates, stun });
     }
 
     /// A node's machine slept.
@@ -437,6 +451,11 @@ impl World {
             peer.is_some_and(|peer| peer.link.is_some())
         };
         bound(a, b) && bound(b, a)
+    }
+
+    /// How many attempts a node's host expects.
+    pub(super) fn expected(&self, node: usize) -> usize {
+        self.nodes[node].expecting.len()
     }
 
     pub(super) fn links_open(&self) -> usize {

@@ -6,7 +6,7 @@ use super::super::coordinator::Act;
 use super::super::mesh::{EXPORTER, cert};
 use super::{Crash, Dial, Direct, Half, Happening, World};
 use crate::bind::BindTransport;
-use crate::endpoint::{Batch, Input, LinkId, OpenedLink, Output};
+use crate::endpoint::{Batch, Input, LinkId, OpenedLink, Output, WebRtcAct, WebRtcPeer};
 use crate::envelope::UnverifiedEnvelope;
 use crate::wire::OnLink;
 
@@ -65,7 +65,11 @@ impl World {
     }
 
     fn dialled(&mut self, node: usize, dial: Dial) {
-        let Dial { conn, peer_cert, socket, candidates } = dial;
+        let Dial { conn, peer_cert, socket, candidates, transport } = dial;
+        // Swallowed: the dialler learns it from its own clock.
+        if self.quic_blocked && transport == BindTransport::Quic {
+            return;
+        }
         let reached = self.handshake(node, socket, &candidates, peer_cert).filter(|(peer, _)| {
             self.direct != Direct::Blocked
                 && self.nodes[*peer].running
@@ -84,10 +88,10 @@ impl World {
             link,
             conn,
             dialled,
-            transport: BindTransport::Quic,
+            transport,
             local_cert: cert(at),
             peer_cert: cert(other),
-            exporter,
+            exporter: Some(exporter).filter(|_| transport == BindTransport::Quic),
             remote: remote.to_string(),
         };
         let ours = opened(here, node, peer, true, self.exporter_of_dialler);
@@ -178,8 +182,13 @@ impl World {
             Output::Dial { conn, peer_cert, socket, candidates } => {
                 assert!(!candidates.is_empty(), "a dial has somewhere to go");
                 let life = self.nodes[node].life;
-                let dial = Dial { conn, peer_cert, socket, candidates };
+                let transport = BindTransport::Quic;
+                let dial = Dial { conn, peer_cert, socket, candidates, transport };
                 self.at(2 * self.link_delay, Happening::Dialled { node, life, dial });
+            }
+            Output::WebRtc(act) => {
+                self.webrtc.push((node, act.clone()));
+                self.over_webrtc(node, act);
             }
             Output::SendDatagram { socket, to, datagram, ttl } => {
                 self.send_datagram(node, socket, to, datagram, ttl.is_none());
@@ -202,6 +211,20 @@ impl World {
                 assert!(twice.is_none(), "a request is answered once");
             }
             Output::Event(event) => self.nodes[node].events.push(event),
+        }
+    }
+
+    fn over_webrtc(&mut self, node: usize, act: WebRtcAct) {
+        match act {
+            WebRtcAct::Expect(WebRtcPeer { conn, peer_cert, .. }) => {
+                self.nodes[node].expecting.insert(conn, peer_cert);
+            }
+            WebRtcAct::Dial(WebRtcPeer { conn, peer_cert, candidates, .. }) => {
+                let (life, transport) = (self.nodes[node].life, BindTransport::Dtls);
+                let dial = Dial { conn, peer_cert, socket: 0, candidates, transport };
+                self.at(6 * self.link_delay, Happening::Dialled { node, life, dial });
+            }
+            WebRtcAct::Learn { .. } => {}
         }
     }
 
