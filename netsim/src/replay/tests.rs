@@ -155,6 +155,11 @@ mod mutants {
     }
 
     #[test]
+    fn a_store_that_loses_a_revocation_lets_the_revoked_in_again() {
+        caught(Mutant::LosesLogEntry, "a_revoked_member_goes_on", "revoked_stays_out");
+    }
+
+    #[test]
     fn a_node_that_skips_revocations_keeps_what_is_not_authentic() {
         caught(Mutant::SkipsRevocations, "revoked_while_mail_is_queued", "authentic");
     }
