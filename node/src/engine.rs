@@ -262,7 +262,10 @@ impl Engine {
                 }
                 Output::CloseSockets(sockets) => self.links.close_sockets(&sockets),
                 Output::Forget(conn) => self.links.forget(conn),
-                Output::Reply(token, reply) => self.waiting.reply(token, reply),
+                Output::Reply(token, reply) => {
+                    self.publisher.note_reply(&reply);
+                    self.waiting.reply(token, reply);
+                }
                 Output::Event(event) => self.publisher.event(event),
                 lookup @ (Output::Write(_)
                 | Output::LookupSent { .. }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use peerloom_proto::endpoint::{Endpoint, Event, Input, OutboxState, PathKind, PeerView, Write};
+use peerloom_proto::endpoint::{Endpoint, Event, Input, OutboxState, PathKind, PeerView, Reply, Write};
 use peerloom_proto::{BindTransport, Handle, PeerId, Roster, UnixMs, WireEntry};
 use tokio::sync::{broadcast, watch};
 use tracing::error;
@@ -72,6 +72,13 @@ impl Publisher {
 
     pub(super) fn note_input(&mut self, input: &Input) {
         if matches!(input, Input::LinkRtt(..) | Input::DialFailed(..) | Input::LinkClosed(_)) {
+            self.peers_changed = true;
+        }
+    }
+
+    /// A ping measures the relay, of which no event tells.
+    pub(super) fn note_reply(&mut self, reply: &Reply) {
+        if matches!(reply, Reply::Pong(_)) {
             self.peers_changed = true;
         }
     }
